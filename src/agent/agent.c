@@ -1,0 +1,218 @@
+#include "agent/agent.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/uuid.h"
+#include "daemon/notify.h"
+
+/* Address space for rings: 1 GiB, taken only as it fills. */
+#define RING_BLOCKS (1u << 18)
+#define TICK_MS     1000
+
+/* --- events --- */
+
+static void on_accepted(void *arg, int fd, const struct addr *peer, const struct addr *local)
+{
+    struct agent *a = arg;
+    device_accept(&a->host, fd, peer, local);
+}
+
+static void on_answer(void *arg, const struct control_response *r, bool pushed)
+{
+    struct agent *a = arg;
+    (void)pushed;
+    device_answered(&a->host, r);
+}
+
+static const struct control_ops control_ops = {.answer = on_answer};
+
+static void on_tick(void *arg)
+{
+    struct agent *a = arg;
+    device_tick(&a->host);
+    arena_trim(a->host.pool.arena);
+    notify_status("%u sessions, Control %s", a->host.count,
+                  control_stats(a->host.control)->connected ? "connected" : "not connected");
+    if (a->stopping && a->host.count == 0)
+        loop_stop(a->loop);
+}
+
+static void on_watchdog(void *arg)
+{
+    (void)arg;
+    notify_watchdog();
+}
+
+static void on_stop_deadline(void *arg)
+{
+    struct agent *a = arg;
+    log_warn("sessions did not end in time, cutting them", LOG_NUM("sessions", a->host.count));
+    loop_stop(a->loop);
+}
+
+static void on_stop(void *arg, int signum)
+{
+    struct agent *a = arg;
+    if (a->stopping) {
+        loop_stop(a->loop); /* asked twice */
+        return;
+    }
+    a->stopping = true;
+    notify_stopping();
+    log_info("stopping", LOG_STR("signal", strsignal(signum)), LOG_NUM("sessions", a->host.count));
+    while (a->n_listeners > 0)
+        listener_free(a->listeners[--a->n_listeners]);
+    device_stop_all(&a->host);
+    loop_timer_start(a->stop_deadline, AGENT_STOP_MS, 0);
+    /* From now on look often: the last session's end is the program's end. */
+    loop_timer_start(a->tick, 0, 20);
+}
+
+static void on_reload(void *arg, int signum)
+{
+    struct agent *a = arg;
+    struct err e;
+    (void)signum;
+    if (!a->config->token_path)
+        return;
+    if (agent_token_read(a->config->token_path, a->config->token, &e))
+        log_info("token read again", LOG_STR("file", a->config->token_path));
+    else
+        log_error("token cannot be read again, going on with the old one", LOG_STR("error", e.text));
+}
+
+/* --- start --- */
+
+/* One descriptor a session, and some: the soft limit is often 1024 where the hard one allows far more. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit lim;
+    if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
+        lim.rlim_cur = lim.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &lim);
+    }
+}
+
+static bool listen_all(struct agent *a, struct err *e)
+{
+    const struct agent_config *c = a->config;
+    char text[ADDR_TEXT_MAX];
+    for (size_t i = 0; i < c->n_listeners; i++) {
+        struct listener *l = listener_new(a->loop, &c->listeners[i], on_accepted, a, e);
+        if (!l)
+            return false;
+        a->listeners[a->n_listeners++] = l;
+        log_info("listening for BGP", LOG_STR("local-addr", addr_text(listener_addr(l), text)));
+    }
+    return true;
+}
+
+static bool start(struct agent *a, struct err *e)
+{
+    struct agent_config *c = a->config;
+    a->instance = uuid_v4();
+    a->started_ms = clock_mono_ms();
+    raise_descriptor_limit();
+    a->loop = loop_new(e);
+    if (!a->loop)
+        return false;
+    a->curl = curl_loop_new(a->loop, e);
+    if (!a->curl)
+        return false;
+    if (!c->insecure) {
+        struct tls_client_config tls = {.ca_file = c->ca_file, .cert_file = c->tls_cert, .key_file = c->tls_key};
+        a->tls = tls_client_ctx(&tls, e);
+        if (!a->tls)
+            return false;
+    }
+    a->channel = (struct grpc_channel_config){
+        .loop = a->loop,
+        .curl = a->curl,
+        .target = {.host = c->target_host, .port = c->target_port, .tls = a->tls, .server_name = c->tls_server_name},
+        .authority = c->target,
+    };
+    struct device_host *h = &a->host;
+    h->loop = a->loop;
+    h->seed = random_u64();
+    list_init(&h->devices);
+    h->meta = (struct meta_agent){.email = c->email,
+                                  .token = c->token,
+                                  .site_id = (uint32_t)c->site_id,
+                                  .version = KBGP_VERSION,
+                                  .instance = a->instance.text};
+    h->pool.loop = a->loop;
+    h->pool.arena = arena_new(DEVICE_SESSIONS_MAX, sizeof(struct session), RING_BLOCKS, e);
+    if (!h->pool.arena)
+        return false;
+    a->api = api_new(a->loop, &c->metrics, agent_routes, agent_n_routes, a, e);
+    if (!a->api) {
+        err_prefix(e, "status pages (--metrics-addr, --metrics-port)");
+        return false;
+    }
+    h->uplink = uplink_new(&a->channel, c->multi);
+    h->control = control_new(&a->channel, &h->meta, &control_ops, a);
+    if (!h->uplink || !h->control)
+        return err_set(e, "out of memory");
+    /* Routers come last, when everything that serves them is there. */
+    if (!listen_all(a, e))
+        return false;
+    a->tick = loop_timer_new(a->loop, on_tick, a);
+    loop_timer_start(a->tick, TICK_MS, TICK_MS);
+    a->stop_deadline = loop_timer_new(a->loop, on_stop_deadline, a);
+    int64_t watchdog = notify_watchdog_interval_ms();
+    if (watchdog > 0) {
+        a->watchdog = loop_timer_new(a->loop, on_watchdog, a);
+        loop_timer_start(a->watchdog, watchdog, watchdog);
+    }
+    a->sigterm = loop_signal_new(a->loop, SIGTERM, on_stop, a);
+    a->sigint = loop_signal_new(a->loop, SIGINT, on_stop, a);
+    a->sighup = loop_signal_new(a->loop, SIGHUP, on_reload, a);
+    return true;
+}
+
+/* --- end --- */
+
+static void finish(struct agent *a)
+{
+    while (a->n_listeners > 0)
+        listener_free(a->listeners[--a->n_listeners]);
+    if (a->host.control)
+        device_free_all(&a->host);
+    control_free(a->host.control);
+    uplink_free(a->host.uplink);
+    api_free(a->api);
+    loop_timer_free(a->tick);
+    loop_timer_free(a->stop_deadline);
+    loop_timer_free(a->watchdog);
+    loop_signal_free(a->sigterm);
+    loop_signal_free(a->sigint);
+    loop_signal_free(a->sighup);
+    curl_loop_free(a->curl);
+    loop_free(a->loop);
+    arena_free(a->host.pool.arena);
+    tls_ctx_free(a->tls);
+}
+
+int agent_run(struct agent_config *config)
+{
+    struct agent a = {.config = config};
+    struct err e;
+    signal(SIGPIPE, SIG_IGN);
+    log_init("ktbgp-agent", config->human_logs, config->log_level);
+    bool started = start(&a, &e);
+    if (started) {
+        log_info("kbgp started", LOG_STR("version", KBGP_VERSION), LOG_STR("instance", a.instance.text),
+                 LOG_STR("target", config->target), LOG_NUM("multi", config->multi));
+        notify_ready();
+        loop_run(a.loop);
+        log_info("stopped");
+    } else {
+        log_error("kbgp cannot start", LOG_STR("error", e.text));
+    }
+    finish(&a);
+    return started ? 0 : 1;
+}

@@ -1,0 +1,40 @@
+#ifndef KBGP_AGENT_AGENT_H
+#define KBGP_AGENT_AGENT_H
+
+#include "agent/control.h"
+#include "agent/device.h"
+#include "agent/options.h"
+#include "agent/uplink.h"
+#include "base/err.h"
+#include "daemon/api.h"
+#include "net/listener.h"
+
+/* The owner of all parts of `kbgp`: makes them in order, runs the loop, ends them in order. */
+struct agent {
+    struct agent_config *config;
+    struct loop *loop;
+    struct curl_loop *curl;
+    struct tls_ctx *tls;
+    struct uuid instance;
+    struct grpc_channel_config channel;
+    struct device_host host;
+    struct listener *listeners[AGENT_LISTEN_MAX];
+    size_t n_listeners;
+    struct api *api;
+    struct loop_timer *tick, *watchdog, *stop_deadline;
+    struct loop_signal *sigterm, *sigint, *sighup;
+    int64_t started_ms;
+    bool stopping;
+};
+
+/* Sessions are ended in good order within this after SIGTERM; then the rest is cut. */
+#define AGENT_STOP_MS 5000
+
+/* Runs until a signal. Returns the exit code; a failure to start was logged. */
+int agent_run(struct agent_config *config);
+
+/* agent/pages.c: the routes of the status pages; their handlers get the agent. */
+extern const struct api_route agent_routes[];
+extern const size_t agent_n_routes;
+
+#endif

@@ -1,0 +1,418 @@
+#include "agent/device.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "bridge/tcp_end.h"
+
+/* After UNAUTHENTICATED on Data: Control will say what is wrong; asking faster does not help. */
+#define REJECTED_RETRY_MS 60000
+
+static void ask(struct device *d);
+static void take_seat(struct device *d);
+static void open_call(struct device *d);
+
+/* --- logs: the fields that name a connection --- */
+
+struct names {
+    char peer[ADDR_TEXT_MAX], local[ADDR_TEXT_MAX], label[192];
+};
+
+const char *device_label(const struct device *d, char out[static 192])
+{
+    snprintf(out, 192, "%u:%s:%u-%s", d->company_id, d->name, d->device_id, d->peer.family == 6 ? "ipv6" : "ipv4");
+    return out;
+}
+
+static struct names names_of(const struct device *d)
+{
+    struct names n;
+    addr_text(&d->peer, n.peer);
+    addr_text(&d->local, n.local);
+    device_label(d, n.label);
+    return n;
+}
+
+#define MODULE LOG_STR("module", "proxy/client-data")
+#define WHO(d, n)                                                                                                 \
+    LOG_STR("device", (n).label), LOG_STR("local-addr", (n).local), MODULE, LOG_STR("peer-addr", (n).peer),        \
+        LOG_STR("session-id", (d)->session_id.text)
+
+/* --- life --- */
+
+static void device_free(struct device *d)
+{
+    struct device_host *h = d->host;
+    list_remove(&d->node);
+    if (d->bridge)
+        map_remove(&h->by_ip, &d->by_ip);
+    h->count--;
+    control_forget_lookup(h->control, &d->lookup);
+    uplink_leave(h->uplink, &d->seat);
+    bridge_free(d->bridge);
+    if (d->fd >= 0)
+        close(d->fd);
+    loop_timer_free(d->retry);
+    kv_free(&d->server_metadata);
+    kv_free(&d->extra);
+    free(d);
+}
+
+/* --- ASKING --- */
+
+static void log_denied(const struct device *d, const struct control_response *r)
+{
+    char ip[ADDR_TEXT_MAX];
+    struct names n = names_of(d);
+    log_info("Deny-listed an INVALID / UNKNOWN device", LOG_STR("component", "proxy/client-data"),
+             LOG_STR("device_ip", addr_ip_text(&d->peer, ip)), LOG_STR("local-addr", n.local),
+             LOG_STR("peer-addr", n.peer), LOG_STR("sessid", d->session_id.text),
+             LOG_NUM("ttl_counter", r->ttl_counter), LOG_NUM("ttl_seconds", r->ttl_seconds));
+}
+
+static void remember_answer(struct device *d, const struct control_response *r)
+{
+    d->company_id = r->company_id;
+    d->device_id = r->device_id;
+    snprintf(d->name, sizeof d->name, "%s", r->device_name);
+    kv_free(&d->extra);
+    kv_add_all(&d->extra, &r->metadata);
+    kv_trim(&d->extra);
+}
+
+static const struct bridge_ops bridge_ops;
+
+/* Allowed: a session comes to be. False: it could not, and the device is gone. */
+static bool begin_session(struct device *d)
+{
+    struct device_host *h = d->host;
+    struct err e;
+    d->bridge = bridge_new(&h->pool, SESSION_AGENT, &d->session_id, &d->peer, &d->local, &bridge_ops, d);
+    if (!d->bridge || !map_insert(&h->by_ip, &d->by_ip, addr_ip_hash(&d->peer, h->seed))) {
+        struct names n = names_of(d);
+        log_warn("too many sessions, refusing a connection", LOG_STR("peer-addr", n.peer),
+                 LOG_NUM("limit", DEVICE_SESSIONS_MAX));
+        h->stats.refused_limit++;
+        bridge_free(d->bridge);
+        d->bridge = NULL;
+        device_free(d);
+        return false;
+    }
+    int fd = d->fd;
+    d->fd = -1;
+    tcp_end_bgp_options(fd, d->peer.family);
+    if (!tcp_end_new(d->bridge, fd, &e)) {
+        log_error("cannot take a connection", LOG_STR("error", e.text));
+        device_free(d);
+        return false;
+    }
+    return true;
+}
+
+static void take_seat(struct device *d)
+{
+    d->state = DEVICE_SEATING;
+    if (!uplink_seat_good(&d->seat)) {
+        uplink_leave(d->host->uplink, &d->seat);
+        uplink_take(d->host->uplink, &d->seat);
+    }
+    if (uplink_is_up(&d->seat))
+        open_call(d);
+}
+
+static void verdict(struct device *d, enum control_verdict v, const struct control_response *r)
+{
+    struct device_host *h = d->host;
+    struct names n = names_of(d);
+    switch (v) {
+    case CONTROL_ALLOW:
+        remember_answer(d, r);
+        if (d->bridge || begin_session(d))
+            take_seat(d);
+        return;
+    case CONTROL_BLOCK:
+        log_denied(d, r);
+        /* fall through */
+    case CONTROL_BLOCK_QUIET:
+        h->stats.refused_blocked++;
+        break;
+    case CONTROL_NO_ANSWER:
+        log_warn("the target did not say whether the device is allowed, refusing the connection",
+                 LOG_STR("peer-addr", n.peer), LOG_STR("local-addr", n.local),
+                 LOG_STR("sessid", d->session_id.text), LOG_NUM("timeout-ms", CONTROL_LOOKUP_MS));
+        h->stats.refused_timeout++;
+        break;
+    }
+    device_free(d);
+}
+
+static void on_answer(void *arg, enum control_verdict v, const struct control_response *r)
+{
+    verdict(arg, v, r);
+}
+
+static void ask(struct device *d)
+{
+    enum control_verdict v;
+    const struct control_response *r;
+    d->state = DEVICE_ASKING;
+    d->denied_again = false;
+    if (control_ask(d->host->control, &d->lookup, &v, &r))
+        verdict(d, v, r);
+}
+
+/* --- SEATING, RELAYING, RETRYING --- */
+
+static void retry_later(struct device *d, int64_t ms)
+{
+    d->state = DEVICE_RETRYING;
+    loop_timer_start(d->retry, ms, 0);
+}
+
+static void on_retry(void *arg)
+{
+    struct device *d = arg;
+    if (d->denied_again)
+        ask(d);
+    else
+        take_seat(d);
+}
+
+static void open_call(struct device *d)
+{
+    struct names n = names_of(d);
+    struct kv metadata = {0};
+    unsigned left_out;
+    char left_out_key[64];
+    struct grpc_call *call = NULL;
+    kv_free(&d->server_metadata);
+    d->connected = false;
+    if (meta_data(&metadata, &d->host->meta, bridge_session(d->bridge), &d->extra, &left_out, left_out_key))
+        call = uplink_call(&d->seat, META_PATH_DATA, &metadata, &bridge_call_ops, d->bridge);
+    if (call) {
+        struct kv shown = meta_redacted(&metadata);
+        log_info("opening Data stream", LOG_PAIRS("client-metadata", &shown), WHO(d, n));
+        kv_free(&shown);
+        if (left_out > 0)
+            log_warn("metadata from the target is not fit for a call, left out", LOG_NUM("count", left_out),
+                     LOG_STR("key", left_out_key), WHO(d, n));
+        d->state = DEVICE_RELAYING;
+        d->host->stats.streams_opened++;
+        bridge_attach(d->bridge, call);
+    } else if (uplink_is_up(&d->seat) && !uplink_seat_good(&d->seat)) {
+        take_seat(d); /* the server takes fewer calls on this connection than sit here */
+    } else {
+        retry_later(d, backoff_next(&d->backoff, random_u64()));
+    }
+    kv_free(&metadata);
+}
+
+static void on_seat_up(void *arg)
+{
+    struct device *d = arg;
+    if (d->state == DEVICE_SEATING)
+        open_call(d);
+}
+
+static void on_seat_draining(void *arg)
+{
+    struct device *d = arg;
+    if (!bridge_has_call(d->bridge))
+        return; /* the next call takes another seat anyway */
+    session_restart(bridge_session(d->bridge));
+    bridge_kick(d->bridge);
+}
+
+static const struct uplink_seat_ops seat_ops = {.up = on_seat_up, .draining = on_seat_draining};
+
+/* --- what the bridge tells --- */
+
+static void on_metadata(void *arg, const struct kv *metadata)
+{
+    struct device *d = arg;
+    d->connected = true;
+    d->connected_wall_ns = clock_wall_ns();
+    d->connected_ms = clock_mono_ms();
+    kv_free(&d->server_metadata);
+    kv_add_all(&d->server_metadata, metadata);
+    kv_trim(&d->server_metadata);
+    struct session *s = bridge_session(d->bridge);
+    struct session_counters mine = session_counters(s), theirs = meta_read_counters(metadata);
+    if (!session_peer_counters(s, &theirs)) {
+        struct names n = names_of(d);
+        log_warn("the target counts other messages than we do: bytes were lost, killing the session", WHO(d, n),
+                 LOG_NUM("counter-up", mine.up), LOG_NUM("counter-down", mine.down),
+                 LOG_NUM("target-counter-up", theirs.up), LOG_NUM("target-counter-down", theirs.down));
+    }
+}
+
+static void on_call_lost(void *arg, const struct grpc_status *status)
+{
+    struct device *d = arg;
+    struct names n = names_of(d);
+    if (d->connected && clock_mono_ms() - d->connected_ms >= GRPC_HEALTHY_MS)
+        backoff_reset(&d->backoff);
+    d->connected = false;
+    d->host->stats.streams_lost++;
+    int64_t wait = 0;
+    if (status->code == GRPC_PERMISSION_DENIED) {
+        control_forget(d->host->control, &d->peer);
+        d->denied_again = true;
+        wait = backoff_next(&d->backoff, random_u64());
+    } else if (status->code == GRPC_UNAUTHENTICATED) {
+        wait = REJECTED_RETRY_MS;
+    } else if (uplink_is_up(&d->seat) || !uplink_seat_good(&d->seat)) {
+        wait = backoff_next(&d->backoff, random_u64());
+    }
+    log_warn("Data stream lost, the router's connection stays", WHO(d, n),
+             LOG_STR("grpc-status", grpc_code_name(status->code)), LOG_STR("grpc-message", status->message),
+             LOG_NUM("retry-ms", wait));
+    if (wait > 0)
+        retry_later(d, wait);
+    else
+        d->state = DEVICE_SEATING; /* goes on as soon as the connection is back */
+}
+
+static void on_reopen(void *arg)
+{
+    take_seat(arg);
+}
+
+static const char *end_reason(const struct device *d, enum session_todo how, const struct grpc_status *status)
+{
+    const struct session *s = bridge_session(d->bridge);
+    if (how == SESSION_ABORT)
+        return s->kill_received ? "the target sent KILL" : "killed";
+    if (status->code != GRPC_OK)
+        return "the target ended the session with an error";
+    if (d->host->stopping)
+        return "the agent stops";
+    if (s->tcp_broken)
+        return "the router reset the connection";
+    return s->tcp_eof ? "the router closed the connection" : "the target closed the session";
+}
+
+static void on_over(void *arg, enum session_todo how, const struct grpc_status *status)
+{
+    struct device *d = arg;
+    struct device_host *h = d->host;
+    const struct session *s = bridge_session(d->bridge);
+    struct names n = names_of(d);
+    if (how == SESSION_ABORT) {
+        control_forget(h->control, &d->peer);
+        if (s->kill_received)
+            h->stats.killed_by_target++;
+        else
+            h->stats.killed_by_us++;
+    } else if (s->tcp_eof) {
+        h->stats.closed_device++;
+    } else {
+        h->stats.closed_target++;
+    }
+    log_info("session ended", WHO(d, n), LOG_STR("reason", end_reason(d, how, status)),
+             LOG_NUM("duration-ms", clock_mono_ms() - d->accepted_ms), LOG_NUM("bytes-up", s->sent.bytes),
+             LOG_NUM("bytes-down", s->received.bytes), LOG_NUM("messages-up", s->sent.messages),
+             LOG_NUM("messages-down", s->received.messages));
+    device_free(d);
+}
+
+static const struct bridge_ops bridge_ops = {
+    .metadata = on_metadata, .call_lost = on_call_lost, .reopen = on_reopen, .over = on_over};
+
+/* --- from outside --- */
+
+void device_accept(struct device_host *h, int fd, const struct addr *peer, const struct addr *local)
+{
+    h->stats.accepted++;
+    /* A denied device costs a look into a table and a close, nothing else. */
+    if (control_blocked(h->control, peer)) {
+        h->stats.refused_blocked++;
+        close(fd);
+        return;
+    }
+    struct device *d = h->stopping ? NULL : calloc(1, sizeof *d);
+    if (!d) {
+        close(fd);
+        return;
+    }
+    d->host = h;
+    d->fd = fd;
+    d->peer = *peer;
+    d->local = *local;
+    d->session_id = uuid_v4();
+    d->accepted_wall_ns = clock_wall_ns();
+    d->accepted_ms = clock_mono_ms();
+    list_init(&d->lookup.node);
+    list_init(&d->seat.node);
+    d->lookup.device = *peer;
+    d->lookup.proxy = *local;
+    d->lookup.done = on_answer;
+    d->lookup.arg = d;
+    d->seat.ops = &seat_ops;
+    d->seat.arg = d;
+    d->retry = loop_timer_new(h->loop, on_retry, d);
+    backoff_init(&d->backoff);
+    list_append(&h->devices, &d->node);
+    h->count++;
+    ask(d);
+}
+
+void device_answered(struct device_host *h, const struct control_response *r)
+{
+    if (r->action != CONTROL_BLOCK_IP)
+        return;
+    uint64_t hash = addr_ip_hash(&r->device, h->seed);
+    bool logged = false;
+    for (struct map_node *node = map_find(&h->by_ip, hash); node; node = map_find_next(node)) {
+        struct device *d = MAP_ITEM(node, struct device, by_ip);
+        if (!addr_same_ip(&d->peer, &r->device))
+            continue;
+        if (!logged)
+            log_denied(d, r);
+        logged = true;
+        session_kill(bridge_session(d->bridge));
+        bridge_kick(d->bridge);
+    }
+}
+
+void device_tick(struct device_host *h)
+{
+    int64_t now = clock_mono_ms();
+    LIST_FOREACH (node, &h->devices) {
+        struct device *d = LIST_ITEM(node, struct device, node);
+        if (!d->bridge || !bridge_session(d->bridge)->tcp_eof)
+            continue;
+        if (d->eof_ms == 0)
+            d->eof_ms = now;
+        if (now - d->eof_ms < DEVICE_GIVE_UP_MS)
+            continue;
+        struct names n = names_of(d);
+        log_warn("the router has gone and the target cannot be told, giving the session up", WHO(d, n),
+                 LOG_NUM("bytes-lost", bridge_session(d->bridge)->out.len));
+        h->stats.gave_up++;
+        device_free(d);
+    }
+}
+
+void device_stop_all(struct device_host *h)
+{
+    h->stopping = true;
+    LIST_FOREACH (node, &h->devices) {
+        struct device *d = LIST_ITEM(node, struct device, node);
+        if (d->bridge && bridge_has_call(d->bridge))
+            bridge_eof(d->bridge);
+        else
+            device_free(d);
+    }
+}
+
+void device_free_all(struct device_host *h)
+{
+    while (!list_empty(&h->devices))
+        device_free(LIST_ITEM(h->devices.next, struct device, node));
+    map_free(&h->by_ip);
+}

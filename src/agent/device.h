@@ -1,0 +1,90 @@
+#ifndef KBGP_AGENT_DEVICE_H
+#define KBGP_AGENT_DEVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/control.h"
+#include "agent/uplink.h"
+#include "base/addr.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "bridge/bridge.h"
+
+/*
+ * A router's connection, from accept() to its end:
+ *
+ *     ASKING   Control is asked about the device
+ *     SEATING  it is allowed; a connection to the target comes up
+ *     RELAYING its Data call is open
+ *     RETRYING the call broke; the next one is tried after a while
+ *
+ * Joins the socket (bridge/tcp_end), the session (relay/session) and the Data call (grpc/call) through a bridge.
+ */
+enum device_state { DEVICE_ASKING, DEVICE_SEATING, DEVICE_RELAYING, DEVICE_RETRYING };
+
+/* What all devices of an agent share; owned by the agent. */
+struct device_host {
+    struct loop *loop;
+    struct control *control;
+    struct uplink *uplink;
+    struct bridge_pool pool;
+    struct meta_agent meta;
+    struct list devices;   /* oldest first */
+    struct map by_ip;      /* of connections that are allowed */
+    uint64_t seed;
+    uint32_t count;
+    bool stopping;
+    struct {
+        uint64_t accepted, refused_blocked, refused_timeout, refused_limit;
+        uint64_t closed_device, closed_target, killed_by_target, killed_by_us, gave_up;
+        uint64_t streams_opened, streams_lost;
+    } stats;
+};
+
+struct device {
+    struct list node;
+    struct map_node by_ip;
+    struct device_host *host;
+    enum device_state state;
+    int fd; /* until a bridge takes it over; then -1 */
+    struct addr peer, local;
+    struct uuid session_id;
+    int64_t accepted_wall_ns, accepted_ms;
+    struct control_lookup lookup;
+    struct uplink_seat seat;
+    struct bridge *bridge; /* NULL while ASKING for the first time */
+    struct loop_timer *retry;
+    struct backoff backoff;
+    /* Of the Data call that is open (or was last): */
+    bool connected; /* the server's metadata has come */
+    int64_t connected_wall_ns, connected_ms;
+    struct kv server_metadata;
+    /* From the answer of Control: */
+    uint32_t company_id, device_id;
+    char name[CONTROL_NAME_MAX];
+    struct kv extra;
+    int64_t eof_ms; /* when it was first seen that the router has closed; 0: it has not */
+    bool denied_again; /* PERMISSION_DENIED on Data: Control is to be asked before the next try */
+};
+
+/* The most sessions at once. */
+#define DEVICE_SESSIONS_MAX 20000
+/* A router that has gone while its last bytes cannot be delivered: they are kept that long. */
+#define DEVICE_GIVE_UP_MS 90000
+
+/* Takes over an accepted socket: asks, relays, or closes it. */
+void device_accept(struct device_host *host, int fd, const struct addr *peer, const struct addr *local);
+/* Control pushed or answered: a block ends the sessions of that device. */
+void device_answered(struct device_host *host, const struct control_response *r);
+/* About once a second: gives up on sessions that cannot end by themselves. */
+void device_tick(struct device_host *host);
+/* Ends all sessions in good order: what was read is delivered, then streams and TCP are closed. */
+void device_stop_all(struct device_host *host);
+/* Frees everything at once. */
+void device_free_all(struct device_host *host);
+
+/* "COMPANYID:DEVICENAME:DEVICEID-ipv4" (or -ipv6), as logs name a device. */
+const char *device_label(const struct device *d, char out[static 192]);
+
+#endif

@@ -1,0 +1,79 @@
+#ifndef KBGP_AGENT_OPTIONS_H
+#define KBGP_AGENT_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/addr.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "daemon/options.h"
+
+/* The options of `kbgp`, checked and ready to use. All defaults stand in options.c, in one place. */
+
+#define AGENT_LISTEN_MAX 64
+#define AGENT_HOST_MAX   253 /* a DNS name; an IPv6 address stands without its brackets */
+#define AGENT_TOKEN_MAX  4096
+
+struct agent_config {
+    /* Account. Both are printable ASCII without spaces: they become headers. */
+    char *email;
+    char token[AGENT_TOKEN_MAX + 1];
+    char *
+        token_path; /* the file that the token came from and may be read from again; NULL: flag or variable */
+    int64_t site_id; /* 0: any site */
+
+    /* Where to: a DNS name or an IP address. */
+    char target_host[AGENT_HOST_MAX + 1];
+    uint16_t target_port;
+    char target[AGENT_HOST_MAX +
+                9];           /* both as text for people: "grpc.api.kentik.com:443", "[2001:db8::1]:443" */
+    bool insecure;            /* HTTP/2 without TLS */
+    char *ca_file;            /* NULL: the system's trust store */
+    char *tls_server_name;    /* name to verify instead of target_host; NULL: none */
+    char *tls_cert, *tls_key; /* client certificate; both or neither */
+    uint32_t multi;           /* sessions on one HTTP/2 connection */
+
+    struct addr listeners[AGENT_LISTEN_MAX];
+    size_t n_listeners; /* at least 1 */
+    bool md5;
+    char *md5_interface; /* "any" or a name */
+
+    enum log_level log_level;
+    bool human_logs;
+    struct addr metrics; /* address and port of the status pages */
+    bool log_export;     /* false with --disable-log-export */
+    char *log_export_url, *metrics_export_url;
+
+    bool version; /* --version was given: nothing else has been looked at */
+
+    /* As the option engine read it; what is above was made from it. */
+    struct {
+        char *token, *token_file, *region, *target, *log_level, *metrics_addr;
+        struct option_list listen;
+        int64_t multi, metrics_port;
+        bool disable_log_export;
+    } given;
+};
+
+/*
+ * Reads arguments (argv[0] is skipped; a token is overwritten there), variables, defaults and the token file.
+ * Of OPTIONS_ERROR the reason names the flag or variable, the value and what is accepted. Whatever the
+ * answer, agent_options_free() may and must follow.
+ */
+enum options_result agent_options_load(int argc, char **argv, struct agent_config *config, struct err *e);
+
+/* Frees what the config owns and wipes the token. */
+void agent_options_free(struct agent_config *config);
+
+void agent_options_help(FILE *out);
+
+/*
+ * Reads a token from a file, for the first time or again: white space at the end is dropped. On failure
+ * `token` is not changed and the reason names the path.
+ */
+bool agent_token_read(const char *path, char token[static AGENT_TOKEN_MAX + 1], struct err *e);
+
+#endif

@@ -1,0 +1,231 @@
+#include "bgp/peek.h"
+
+#include <string.h>
+
+_Static_assert(sizeof(struct bgp_peek) <= 256, "it lies in every session twice");
+
+/*
+ * An OPEN is read byte by byte, so that no more than its last four bytes have to be kept, however long it is.
+ * Each step collects a few bytes and then decides what comes next.
+ */
+enum step {
+    STEP_VERSION,
+    STEP_AS,
+    STEP_HOLD_TIME,
+    STEP_ROUTER_ID,
+    STEP_PARAMS_LEN,
+    STEP_PARAM_TYPE,
+    STEP_EXTENDED_LEN, /* RFC 9072: the length of all parameters, again */
+    STEP_PARAM_LEN,
+    STEP_CAPABILITY, /* code and length */
+    STEP_CAPABILITY_VALUE,
+    STEP_PARAM_VALUE, /* of a parameter that holds no capabilities */
+    STEP_REST,        /* nothing more to learn */
+};
+
+#define PARAM_CAPABILITIES 2
+#define PARAM_EXTENDED     255
+#define CAP_AS4            65
+
+static void want(struct bgp_peek *p, enum step step, size_t bytes)
+{
+    p->step = (uint8_t)step;
+    p->step_left = (uint8_t)bytes;
+}
+
+/* The next capability, or the next parameter where this one is used up. */
+static void next_capability(struct bgp_peek *p)
+{
+    if (p->param_left >= 2)
+        want(p, STEP_CAPABILITY, 2);
+    else if (p->param_left == 0)
+        want(p, STEP_PARAM_TYPE, 1);
+    else
+        want(p, STEP_REST, 0);
+}
+
+static void param_value(struct bgp_peek *p)
+{
+    if (p->capability == PARAM_CAPABILITIES)
+        next_capability(p);
+    else if (p->param_left == 0)
+        want(p, STEP_PARAM_TYPE, 1);
+    else
+        want(p, STEP_PARAM_VALUE, 1);
+}
+
+/* A step has all its bytes; p->number holds the last four of them. */
+static void step_done(struct bgp_peek *p)
+{
+    uint32_t v = p->number;
+    switch ((enum step)p->step) {
+    case STEP_VERSION:
+        if (v != 4)
+            p->unparsable = true;
+        want(p, STEP_AS, 2);
+        break;
+    case STEP_AS:
+        p->asn = v;
+        want(p, STEP_HOLD_TIME, 2);
+        break;
+    case STEP_HOLD_TIME:
+        p->hold_time = (uint16_t)v;
+        want(p, STEP_ROUTER_ID, 4);
+        break;
+    case STEP_ROUTER_ID:
+        put_u32(p->router_id, v);
+        want(p, STEP_PARAMS_LEN, 1);
+        break;
+    case STEP_PARAMS_LEN:
+        p->extended = false;
+        want(p, v == 0 ? STEP_REST : STEP_PARAM_TYPE, 1);
+        break;
+    case STEP_PARAM_TYPE:
+        if (v == PARAM_EXTENDED && !p->extended) {
+            want(p, STEP_EXTENDED_LEN, 2);
+            break;
+        }
+        p->capability = (uint8_t)v; /* for the moment the parameter's type */
+        want(p, STEP_PARAM_LEN, p->extended ? 2 : 1);
+        break;
+    case STEP_EXTENDED_LEN:
+        p->extended = true;
+        want(p, STEP_PARAM_TYPE, 1);
+        break;
+    case STEP_PARAM_LEN:
+        p->param_left = (uint16_t)v;
+        param_value(p);
+        break;
+    case STEP_CAPABILITY:
+        p->capability = (uint8_t)(v >> 8);
+        p->capability_len = (uint8_t)v;
+        p->param_left = (uint16_t)(p->param_left - 2);
+        if (p->capability_len > p->param_left) {
+            want(p, STEP_REST, 0);
+        } else {
+            p->param_left = (uint16_t)(p->param_left - p->capability_len);
+            if (p->capability_len > 0)
+                want(p, STEP_CAPABILITY_VALUE, p->capability_len);
+            else
+                next_capability(p);
+        }
+        break;
+    case STEP_CAPABILITY_VALUE:
+        if (p->capability == CAP_AS4 && p->capability_len == 4)
+            p->asn = v;
+        next_capability(p);
+        break;
+    case STEP_PARAM_VALUE:
+        p->param_left--;
+        param_value(p);
+        break;
+    case STEP_REST:
+        break;
+    }
+}
+
+static void open_bytes(struct bgp_peek *p, const uint8_t *bytes, size_t n)
+{
+    for (size_t i = 0; i < n && p->step != STEP_REST && !p->unparsable; i++) {
+        p->number = p->number << 8 | bytes[i];
+        if (--p->step_left == 0) {
+            step_done(p);
+            p->number = 0;
+        }
+    }
+}
+
+static void notification_bytes(struct bgp_peek *p, const uint8_t *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (p->step == 0)
+            p->code = bytes[i];
+        else if (p->step == 1)
+            p->subcode = bytes[i];
+        else if (p->data_len < BGP_PEEK_DATA_MAX)
+            p->data[p->data_len++] = bytes[i];
+        else
+            return;
+        if (p->step < 2 && ++p->step == 2)
+            p->have_notification = true;
+    }
+}
+
+/* A header is complete. False: the stream is not BGP. */
+static bool begin_message(struct bgp_peek *p, const uint8_t header[static BGP_HEADER_LEN])
+{
+    struct bgp_header h;
+    struct bgp_fault fault;
+    /* The other side's OPEN is not known here, so long messages pass. A type that we do not know is none of
+     * our business: after that marker, it is BGP. */
+    if (!bgp_header_check(header, true, &h, &fault) && fault.subcode != BGP_HEADER_TYPE) {
+        p->unparsable = true;
+        return false;
+    }
+    p->type = h.type <= BGP_ROUTE_REFRESH ? h.type : 0;
+    p->messages[p->type]++;
+    p->body_left = (uint16_t)(h.len - BGP_HEADER_LEN);
+    if (p->type == BGP_OPEN) {
+        p->have_open = false;
+        p->number = 0;
+        want(p, STEP_VERSION, 1);
+    } else if (p->type == BGP_NOTIFICATION) {
+        p->have_notification = false;
+        p->data_len = 0;
+        p->step = 0;
+    }
+    return true;
+}
+
+/* Takes what there is of a header; returns how many bytes that was. */
+static size_t header_bytes(struct bgp_peek *p, const uint8_t *bytes, size_t n, uint32_t *messages)
+{
+    if (p->header_len == 0 && n >= BGP_HEADER_LEN) {
+        *messages += begin_message(p, bytes);
+        return BGP_HEADER_LEN;
+    }
+    /* This memory may come from a process that was killed in the middle of anything. */
+    if (p->header_len >= BGP_HEADER_LEN)
+        p->header_len = 0;
+    size_t room = BGP_HEADER_LEN - p->header_len;
+    size_t take = n < room ? n : room;
+    memcpy(p->header + p->header_len, bytes, take);
+    p->header_len = (uint8_t)(p->header_len + take);
+    if (p->header_len == BGP_HEADER_LEN) {
+        p->header_len = 0;
+        *messages += begin_message(p, p->header);
+    }
+    return take;
+}
+
+uint32_t bgp_peek_feed(struct bgp_peek *p, const uint8_t *bytes, size_t n)
+{
+    uint32_t messages = 0;
+    while (n > 0 && !p->unparsable) {
+        size_t take;
+        if (p->body_left == 0) {
+            take = header_bytes(p, bytes, n, &messages);
+        } else {
+            take = n < p->body_left ? n : p->body_left;
+            if (p->type == BGP_OPEN)
+                open_bytes(p, bytes, take);
+            else if (p->type == BGP_NOTIFICATION)
+                notification_bytes(p, bytes, take);
+            p->body_left = (uint16_t)(p->body_left - take);
+            if (p->body_left == 0 && p->type == BGP_OPEN && !p->unparsable)
+                p->have_open = true;
+        }
+        bytes += take;
+        n -= take;
+    }
+    return messages;
+}
+
+bool bgp_peek_notification(const struct bgp_peek *p, struct bgp_notification *n)
+{
+    if (!p->have_notification)
+        return false;
+    size_t len = p->data_len <= BGP_PEEK_DATA_MAX ? p->data_len : BGP_PEEK_DATA_MAX;
+    bgp_notification_set(n, p->code, p->subcode, p->data, len);
+    return true;
+}

@@ -1,0 +1,305 @@
+#include "bridge/bridge.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct bridge {
+    struct bridge_pool *pool;
+    uint32_t slot;
+    struct session *s;
+    struct bridge_local *local;
+    struct grpc_call *call;
+    struct loop_task task;
+    const struct bridge_ops *ops;
+    void *arg;
+    struct grpc_status status; /* of the last call that ended */
+};
+
+enum { OUT, IN };
+
+static void follow(void *arg);
+
+struct bridge *bridge_new(struct bridge_pool *pool, enum session_role role, const struct uuid *id,
+                          const struct addr *device, const struct addr *proxy, const struct bridge_ops *ops, void *arg)
+{
+    uint32_t slot = arena_slot_get(pool->arena);
+    struct bridge *b = slot == ARENA_NONE ? NULL : calloc(1, sizeof *b);
+    if (!b) {
+        if (slot != ARENA_NONE)
+            arena_slot_put(pool->arena, slot);
+        return NULL;
+    }
+    b->pool = pool;
+    b->slot = slot;
+    b->s = arena_slot(pool->arena, slot);
+    session_init(b->s, role, id, device, proxy);
+    b->ops = ops;
+    b->arg = arg;
+    loop_task_init(&b->task, pool->loop, follow, b);
+    return b;
+}
+
+static void close_local(struct bridge *b, bool abort)
+{
+    struct bridge_local *local = b->local;
+    b->local = NULL;
+    if (local)
+        local->ops->close(local, abort);
+}
+
+void bridge_free(struct bridge *b)
+{
+    if (!b)
+        return;
+    loop_task_cancel(&b->task);
+    if (b->call)
+        grpc_call_cancel(b->call);
+    close_local(b, true);
+    session_release(b->s, b->pool->arena);
+    arena_slot_put(b->pool->arena, b->slot);
+    free(b);
+}
+
+struct session *bridge_session(const struct bridge *b)
+{
+    return b->s;
+}
+
+struct arena *bridge_arena(const struct bridge *b)
+{
+    return b->pool->arena;
+}
+
+struct loop *bridge_loop(const struct bridge *b)
+{
+    return b->pool->loop;
+}
+
+bool bridge_has_call(const struct bridge *b)
+{
+    return b->call != NULL;
+}
+
+const struct grpc_call *bridge_call(const struct bridge *b)
+{
+    return b->call;
+}
+
+void bridge_kick(struct bridge *b)
+{
+    loop_task_defer(&b->task);
+}
+
+void bridge_set_local(struct bridge *b, struct bridge_local *local)
+{
+    b->local = local;
+    bridge_kick(b);
+}
+
+void bridge_attach(struct bridge *b, struct grpc_call *call)
+{
+    b->call = call;
+    session_stream_open(b->s);
+    bridge_kick(b);
+}
+
+void bridge_accept(struct bridge *b, struct grpc_call *call, const struct kv *metadata)
+{
+    if (b->call) {
+        grpc_call_cancel(b->call);
+        b->call = NULL;
+        session_stream_closed(b->s, false);
+    }
+    grpc_call_accept(call, metadata, &bridge_call_ops, b);
+    bridge_attach(b, call);
+}
+
+/* --- what the call tells --- */
+
+static void on_metadata(void *arg, const struct kv *metadata)
+{
+    struct bridge *b = arg;
+    if (b->ops->metadata)
+        b->ops->metadata(b->arg, metadata);
+    bridge_kick(b);
+}
+
+static void on_message_begin(void *arg, uint32_t len)
+{
+    struct bridge *b = arg;
+    (void)len;
+    session_message_begin(b->s);
+}
+
+static void on_message_bytes(void *arg, const uint8_t *p, size_t n)
+{
+    struct bridge *b = arg;
+    size_t done = session_message_bytes(b->s, b->pool->arena, p, n);
+    if (done == SIZE_MAX)
+        done = n; /* the session is being killed: its window does not matter any more */
+    else
+        b->pool->bytes[IN] += n - done;
+    if (done > 0)
+        grpc_call_consume(b->call, done);
+    bridge_kick(b);
+}
+
+static void on_message_end(void *arg)
+{
+    struct bridge *b = arg;
+    session_message_end(b->s);
+    b->pool->messages[IN]++;
+    bridge_kick(b);
+}
+
+static void on_half_closed(void *arg)
+{
+    struct bridge *b = arg;
+    session_stream_half_closed(b->s);
+    bridge_kick(b);
+}
+
+static void on_closed(void *arg, const struct grpc_status *status)
+{
+    struct bridge *b = arg;
+    b->call = NULL;
+    b->status = *status;
+    session_stream_closed(b->s, status->code == GRPC_OK);
+    bool reopens = b->s->role == SESSION_AGENT && b->s->restart_received && status->code == GRPC_OK;
+    if (b->s->stream == SESSION_STREAM_NONE && !reopens)
+        b->ops->call_lost(b->arg, status);
+    bridge_kick(b);
+}
+
+static int64_t on_next(void *arg)
+{
+    struct bridge *b = arg;
+    int64_t n = session_message_next(b->s);
+    if (n >= 0)
+        b->pool->messages[OUT]++;
+    return n;
+}
+
+static void on_write(void *arg, uint8_t *dst, size_t n)
+{
+    struct bridge *b = arg;
+    session_message_write(b->s, b->pool->arena, dst, n);
+    /* The ring has room again, or a last message went out. */
+    bridge_kick(b);
+}
+
+const struct grpc_call_ops bridge_call_ops = {
+    .metadata = on_metadata,
+    .message_begin = on_message_begin,
+    .message_bytes = on_message_bytes,
+    .message_end = on_message_end,
+    .half_closed = on_half_closed,
+    .closed = on_closed,
+    .next = on_next,
+    .write = on_write,
+};
+
+/* --- what the local end tells --- */
+
+void bridge_received(struct bridge *b, const struct iovec *iov, size_t n)
+{
+    b->pool->bytes[OUT] += n;
+    session_tcp_read(b->s, b->pool->arena, iov, n);
+    if (b->call)
+        grpc_call_wake(b->call);
+}
+
+bool bridge_put(struct bridge *b, const void *p, size_t n)
+{
+    struct session *s = b->s;
+    struct iovec iov[RING_IOV];
+    const uint8_t *from = p;
+    while (n > 0) {
+        int pieces = ring_room(&s->out, b->pool->arena, n, iov);
+        if (pieces == 0)
+            return false;
+        size_t filled = 0;
+        for (int i = 0; i < pieces && filled < n; i++) {
+            size_t part = n - filled < iov[i].iov_len ? n - filled : iov[i].iov_len;
+            memcpy(iov[i].iov_base, from + filled, part);
+            filled += part;
+        }
+        bridge_received(b, iov, filled);
+        from += filled;
+        n -= filled;
+    }
+    return true;
+}
+
+void bridge_eof(struct bridge *b)
+{
+    session_tcp_eof(b->s);
+    bridge_kick(b);
+}
+
+void bridge_broken(struct bridge *b)
+{
+    size_t dropped = session_tcp_broken(b->s, b->pool->arena);
+    if (b->call && dropped > 0)
+        grpc_call_consume(b->call, dropped);
+    bridge_kick(b);
+}
+
+void bridge_delivered(struct bridge *b, size_t n)
+{
+    session_tcp_wrote(b->s, b->pool->arena, n);
+    if (b->call)
+        grpc_call_consume(b->call, n);
+}
+
+/* --- what follows --- */
+
+static void end(struct bridge *b, enum session_todo how)
+{
+    struct grpc_call *call = b->call;
+    b->call = NULL;
+    /* A KILL of ours must arrive, so the call is let go of, not reset. */
+    if (call && b->s->role == SESSION_TARGET)
+        grpc_call_finish(call, GRPC_ABORTED, b->s->kill_received ? "the agent sent KILL" : "session killed");
+    if (call)
+        grpc_call_release(call);
+    close_local(b, how == SESSION_ABORT);
+    loop_task_cancel(&b->task);
+    b->ops->over(b->arg, how, &b->status);
+}
+
+static void follow(void *arg)
+{
+    struct bridge *b = arg;
+    struct session *s = b->s;
+    if (b->local && s->in.len > 0)
+        b->local->ops->deliver(b->local, b);
+    for (;;) {
+        enum session_todo todo = session_todo(s);
+        switch (todo) {
+        case SESSION_NOTHING:
+            if ((s->kill_due || s->restart_due) && b->call)
+                grpc_call_wake(b->call);
+            if (b->local)
+                b->local->ops->adjust(b->local, b);
+            return;
+        case SESSION_SHUT_TCP:
+            if (b->local)
+                b->local->ops->shut(b->local);
+            break;
+        case SESSION_END_STREAM:
+            grpc_call_half_close(b->call);
+            break;
+        case SESSION_FINISH_CALL:
+            grpc_call_finish(b->call, GRPC_OK, "");
+            break;
+        case SESSION_REOPEN:
+            b->ops->reopen(b->arg);
+            break;
+        case SESSION_CLOSE:
+        case SESSION_ABORT:
+            end(b, todo);
+            return;
+        }
+    }
+}

@@ -1,0 +1,93 @@
+#ifndef KBGP_BRIDGE_BRIDGE_H
+#define KBGP_BRIDGE_BRIDGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "grpc/call.h"
+#include "net/loop.h"
+#include "relay/session.h"
+
+/*
+ * One session in motion: joins the session (which decides), its local end (a TCP connection, or the target's collector)
+ * and its Data call. The same code at both ends of the chain.
+ *
+ *     local end ──bridge_received──▶ session.out ──pulled──▶ call
+ *     local end ◀──────deliver────── session.in ◀──────────  call
+ *
+ * Bytes move when they come; what follows from them (writing to the local end, ending things) is done by one task a turn
+ * of the loop, so that everything that one TLS read brought for a session is one write.
+ */
+struct bridge;
+
+/* The local end. A struct of its own kind starts with this. */
+struct bridge_local {
+    const struct bridge_local_ops *ops;
+};
+
+struct bridge_local_ops {
+    /* The in ring has bytes: take what can be taken (bridge_delivered). Called again by bridge_kick(). */
+    void (*deliver)(struct bridge_local *l, struct bridge *b);
+    /* session_tcp_wants() may have changed: start or stop reading. */
+    void (*adjust)(struct bridge_local *l, struct bridge *b);
+    /* Everything was delivered and nothing will follow: FIN. Reading goes on. */
+    void (*shut)(struct bridge_local *l);
+    /* The session is over. In good order (what was delivered must arrive), or abort. Frees the end; no bridge any more. */
+    void (*close)(struct bridge_local *l, bool abort);
+};
+
+struct bridge_ops {
+    /* Agent: the server's initial metadata. */
+    void (*metadata)(void *arg, const struct kv *metadata);
+    /* The call is over and the session is not: another call may be attached. */
+    void (*call_lost)(void *arg, const struct grpc_status *status);
+    /* Agent: a RESTART is complete: attach the next call at once. */
+    void (*reopen)(void *arg);
+    /* The session is over; the local end is closed and the call let go of. Free the bridge now or later. */
+    void (*over)(void *arg, enum session_todo how, const struct grpc_status *status);
+};
+
+struct bridge_pool {
+    struct loop *loop;
+    struct arena *arena;
+    uint64_t bytes[2], messages[2]; /* relayed so far, all sessions; [0] out of the local ends, [1] into them */
+};
+
+/* NULL when the arena has no slot left. The bridge owns the session's slot. */
+struct bridge *bridge_new(struct bridge_pool *pool, enum session_role role, const struct uuid *id,
+                          const struct addr *device, const struct addr *proxy, const struct bridge_ops *ops,
+                          void *arg);
+/* Ends whatever is still there without further callbacks: cancels the call, aborts the local end. */
+void bridge_free(struct bridge *b);
+
+/* The local end now belongs to the bridge. */
+void bridge_set_local(struct bridge *b, struct bridge_local *local);
+/* The ops for a call of this bridge (arg: the bridge); then hand over the call. Server: use bridge_accept(). */
+extern const struct grpc_call_ops bridge_call_ops;
+void bridge_attach(struct bridge *b, struct grpc_call *call);
+/* Server: grpc_call_accept() and attach in one. A call that is attached already is cancelled. */
+void bridge_accept(struct bridge *b, struct grpc_call *call, const struct kv *metadata);
+bool bridge_has_call(const struct bridge *b);
+const struct grpc_call *bridge_call(const struct bridge *b);
+
+struct session *bridge_session(const struct bridge *b);
+struct arena *bridge_arena(const struct bridge *b);
+struct loop *bridge_loop(const struct bridge *b);
+
+/* Something was changed in the session (restart, kill, counters): see to what follows, this turn. */
+void bridge_kick(struct bridge *b);
+
+/* --- for the local end --- */
+/* n bytes were received into ring_room(&session->out). */
+void bridge_received(struct bridge *b, const struct iovec *iov, size_t n);
+/* The same for bytes that lie elsewhere: copies them. False when memory for rings has run out. */
+bool bridge_put(struct bridge *b, const void *p, size_t n);
+/* No more bytes will come. */
+void bridge_eof(struct bridge *b);
+/* The local end broke: nothing more comes or goes. */
+void bridge_broken(struct bridge *b);
+/* n bytes of session->in were taken. */
+void bridge_delivered(struct bridge *b, size_t n);
+
+#endif

@@ -1,0 +1,235 @@
+#include "bridge/tcp_end.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* A read asks for this much first; it doubles while reads come back full and halves while they come back nearly empty. */
+#define READ_FIRST 4096u
+#define READ_MAX   (64u << 10)
+/* How soon to try again when all memory for rings is in use. */
+#define MEMORY_WAIT_MS 100
+
+struct tcp_end {
+    struct bridge_local base;
+    struct bridge *bridge; /* NULL: lingering after the session's end */
+    struct loop *loop;
+    int fd;
+    struct loop_watch *watch;
+    bool blocked; /* the socket took less than there was */
+    uint32_t read_size;
+    struct loop_timer *timer; /* lingering, or waiting for memory; NULL until needed */
+};
+
+static void end_free(struct tcp_end *t)
+{
+    loop_watch_free(t->watch);
+    loop_timer_free(t->timer);
+    close(t->fd);
+    free(t);
+}
+
+static void broken(struct tcp_end *t)
+{
+    loop_watch_set(t->watch, 0);
+    bridge_broken(t->bridge);
+}
+
+static void on_timer(void *arg)
+{
+    struct tcp_end *t = arg;
+    if (t->bridge)
+        bridge_kick(t->bridge);
+    else
+        end_free(t);
+}
+
+static void start_timer(struct tcp_end *t, int64_t ms)
+{
+    if (!t->timer)
+        t->timer = loop_timer_new(t->loop, on_timer, t);
+    loop_timer_start(t->timer, ms, 0);
+}
+
+/* --- reading --- */
+
+static void read_once(struct tcp_end *t, size_t wants)
+{
+    struct session *s = bridge_session(t->bridge);
+    struct arena *a = bridge_arena(t->bridge);
+    struct iovec iov[RING_IOV];
+    size_t ask = wants < t->read_size ? wants : t->read_size;
+    int pieces = ring_room(&s->out, a, ask, iov);
+    if (pieces == 0) {
+        /* All memory for rings is in use: TCP waits. */
+        loop_watch_set(t->watch, 0);
+        start_timer(t, MEMORY_WAIT_MS);
+        return;
+    }
+    size_t room = 0;
+    for (int i = 0; i < pieces; i++)
+        room += iov[i].iov_len;
+    ssize_t n;
+    do
+        n = readv(t->fd, iov, pieces);
+    while (n < 0 && errno == EINTR);
+    int errnum = errno;
+    if (n > 0) {
+        bridge_received(t->bridge, iov, (size_t)n);
+        if ((size_t)n >= room && t->read_size < READ_MAX)
+            t->read_size *= 2;
+        else if ((size_t)n < t->read_size / 4 && t->read_size > READ_FIRST)
+            t->read_size /= 2;
+        return;
+    }
+    ring_filled(&s->out, a, 0);
+    if (n == 0)
+        bridge_eof(t->bridge);
+    else if (errnum != EAGAIN && errnum != EWOULDBLOCK)
+        broken(t);
+}
+
+/* --- writing --- */
+
+static void deliver(struct bridge_local *l, struct bridge *b)
+{
+    struct tcp_end *t = (struct tcp_end *)l;
+    struct session *s = bridge_session(b);
+    while (s->in.len > 0 && !t->blocked) {
+        struct iovec iov[RING_IOV];
+        int pieces = ring_front(&s->in, bridge_arena(b), s->in.len, iov);
+        struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)pieces};
+        ssize_t n = sendmsg(t->fd, &msg, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            t->blocked = true;
+        } else if (n < 0) {
+            broken(t);
+            return;
+        } else {
+            bridge_delivered(b, (size_t)n);
+        }
+    }
+}
+
+static void adjust(struct bridge_local *l, struct bridge *b)
+{
+    struct tcp_end *t = (struct tcp_end *)l;
+    struct session *s = bridge_session(b);
+    unsigned events = 0;
+    if (s->tcp_broken)
+        return;
+    if (t->blocked && s->in.len > 0)
+        events |= LOOP_WRITE;
+    if (session_tcp_wants(s) > 0)
+        events |= LOOP_READ;
+    loop_watch_set(t->watch, events);
+}
+
+/* --- ending --- */
+
+static void shut(struct bridge_local *l)
+{
+    struct tcp_end *t = (struct tcp_end *)l;
+    shutdown(t->fd, SHUT_WR);
+}
+
+static void close_end(struct bridge_local *l, bool abort)
+{
+    struct tcp_end *t = (struct tcp_end *)l;
+    t->bridge = NULL;
+    if (abort) {
+        end_free(t);
+        return;
+    }
+    /* Closing a socket with bytes unread sends a reset, which can overtake what was just written (a NOTIFICATION). So: FIN,
+     * then read and drop until the other side has closed. */
+    shutdown(t->fd, SHUT_WR);
+    start_timer(t, TCP_END_LINGER_MS);
+    loop_watch_set(t->watch, LOOP_READ);
+}
+
+static void drop_input(struct tcp_end *t)
+{
+    char dump[4096];
+    for (int i = 0; i < 64; i++) {
+        ssize_t n = recv(t->fd, dump, sizeof dump, 0);
+        if (n > 0 || (n < 0 && errno == EINTR))
+            continue;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            return;
+        end_free(t);
+        return;
+    }
+}
+
+/* --- events --- */
+
+static void on_event(void *arg, unsigned events)
+{
+    struct tcp_end *t = arg;
+    if (!t->bridge) {
+        drop_input(t);
+        return;
+    }
+    if (events & LOOP_WRITE)
+        t->blocked = false;
+    size_t wants = session_tcp_wants(bridge_session(t->bridge));
+    if ((events & LOOP_READ) && wants > 0) {
+        read_once(t, wants);
+        /* The loop calls again for more; there is nothing to see to unless the ring is full now. */
+        if (!(events & LOOP_WRITE) && session_tcp_wants(bridge_session(t->bridge)) > 0)
+            return;
+    } else if (events & LOOP_GONE) {
+        broken(t);
+    }
+    bridge_kick(t->bridge);
+}
+
+static const struct bridge_local_ops ops = {.deliver = deliver, .adjust = adjust, .shut = shut, .close = close_end};
+
+struct bridge_local *tcp_end_new(struct bridge *b, int fd, struct err *e)
+{
+    struct tcp_end *t = calloc(1, sizeof *t);
+    if (!t) {
+        close(fd);
+        err_set(e, "out of memory");
+        return NULL;
+    }
+    t->base.ops = &ops;
+    t->bridge = b;
+    t->loop = bridge_loop(b);
+    t->fd = fd;
+    t->read_size = READ_FIRST;
+    int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    t->watch = loop_watch_new(t->loop, fd, on_event, t, e);
+    if (!t->watch) {
+        close(fd);
+        free(t);
+        return NULL;
+    }
+    bridge_set_local(b, &t->base);
+    return &t->base;
+}
+
+void tcp_end_bgp_options(int fd, int family)
+{
+    int on = 1, ttl = 255, cs6 = 0xc0, idle = 60, interval = 15, count = 4;
+    if (family == 6) {
+        setsockopt(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &ttl, sizeof ttl);
+        setsockopt(fd, IPPROTO_IPV6, IPV6_TCLASS, &cs6, sizeof cs6);
+    } else {
+        setsockopt(fd, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl);
+        setsockopt(fd, IPPROTO_IP, IP_TOS, &cs6, sizeof cs6);
+    }
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
+}

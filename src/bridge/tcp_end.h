@@ -1,0 +1,21 @@
+#ifndef KBGP_BRIDGE_TCP_END_H
+#define KBGP_BRIDGE_TCP_END_H
+
+#include "bridge/bridge.h"
+
+/*
+ * A TCP connection as the local end of a bridge: the router's at the agent, the BGP daemon's at the target. Reads straight
+ * into the session's ring and writes straight out of it.
+ */
+
+/* After our FIN: how long the other side may take to close too, before the socket is closed anyway. */
+#define TCP_END_LINGER_MS 5000
+
+/* Takes over a connected non-blocking socket and gives it to the bridge. NULL with the reason in `e`; the socket is closed
+ * then. */
+struct bridge_local *tcp_end_new(struct bridge *b, int fd, struct err *e);
+
+/* What BGP connections are sent with: TTL 255 (so that the router's GTSM passes), DSCP CS6, TCP keepalive. */
+void tcp_end_bgp_options(int fd, int family);
+
+#endif

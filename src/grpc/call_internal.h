@@ -1,0 +1,34 @@
+#ifndef KBGP_GRPC_CALL_INTERNAL_H
+#define KBGP_GRPC_CALL_INTERNAL_H
+
+#include "base/list.h"
+#include "grpc/call.h"
+#include "grpc/frame.h"
+#include "grpc/h2.h"
+
+/* What call.c and conn.c know of a call and nobody else does. */
+struct grpc_call {
+    struct list node; /* in the connection's calls */
+    struct grpc_conn *conn;
+    struct h2_stream st;
+    const struct grpc_call_ops *ops; /* NULL: the user let go */
+    void *arg;
+    struct grpc_deframer deframer;
+    uint8_t tx_prefix[GRPC_PREFIX], tx_prefix_at;
+    uint64_t tx_left; /* bytes of the message being sent, prefix included */
+    bool accepted;    /* server: our header block is out */
+    bool finished;    /* server: trailers are set */
+    bool half_close;  /* client: no message will follow */
+    int64_t released_ms; /* 0: the user has not let go */
+    struct kv trailers;
+};
+
+#define GRPC_USER_AGENT "kbgp/" KBGP_VERSION
+
+/* Server: the engine reports a new stream. */
+struct h2_stream *grpc_call_incoming(struct grpc_conn *conn);
+/* The connection is gone: tells the user and frees the call. */
+void grpc_call_lost(struct grpc_call *call, const char *why);
+void grpc_call_free(struct grpc_call *call);
+
+#endif

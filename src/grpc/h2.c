@@ -1,0 +1,493 @@
+#include "grpc/h2.h"
+
+#include <nghttp2/nghttp2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * The connection's own window: large, because its credit returns at once (memory is bounded by the streams' windows).
+ * nghttp2 returns credit when half a window is used, so the sender always sees at least half of this.
+ */
+#define CONNECTION_WINDOW (64 << 20)
+/* Headers of one request that nghttp2 lets us send or that we accept in number. */
+#define HEADERS_COUNT_MAX 128
+/* Measuring the round trip again before this is over would tell nothing new, and servers count PINGs. */
+#define PING_GAP_NS 100000000
+/* RST_STREAMs a second that a peer may cause before it is taken as an attack (CVE-2023-44487), and how many at once. */
+#define RESET_BURST  1000u
+#define RESET_PER_S  200u
+
+struct h2 {
+    nghttp2_session *session;
+    const struct h2_ops *ops;
+    void *arg;
+    bool server, ready;
+    uint8_t *out; /* where the running h2_drain() writes */
+    size_t out_len, out_cap;
+    int64_t now_ns;
+    int64_t ping_sent_ns; /* 0: none under way */
+    int64_t ping_done_ns;
+    int64_t rtt_ns;
+    int64_t reset_refill_ns;
+    uint32_t reset_tokens;
+    struct err why;
+};
+
+/* How much windows have grown in sum; the process has one thread. */
+static uint64_t window_growth;
+
+static struct h2_stream *stream_of(nghttp2_session *session, int32_t id)
+{
+    return nghttp2_session_get_stream_user_data(session, id);
+}
+
+/* --- receiving --- */
+
+static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
+{
+    struct h2 *h = arg;
+    if (!h->server || frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
+        return 0;
+    struct h2_stream *st = h->ops->open(h->arg);
+    if (!st) {
+        nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM);
+        return 0;
+    }
+    st->h2 = h;
+    st->id = frame->hd.stream_id;
+    st->window = H2_WINDOW_FIRST;
+    nghttp2_session_set_stream_user_data(session, st->id, st);
+    return 0;
+}
+
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_len,
+                     const uint8_t *value, size_t value_len, uint8_t flags, void *arg)
+{
+    (void)arg;
+    (void)flags;
+    struct h2_stream *st = stream_of(session, frame->hd.stream_id);
+    if (!st || st->headers_bad)
+        return 0;
+    st->headers_size += (uint32_t)(name_len + value_len + 32);
+    if (st->headers_size > H2_HEADERS_MAX || st->headers.count >= HEADERS_COUNT_MAX ||
+        !kv_add_n(&st->headers, (const char *)name, name_len, (const char *)value, value_len)) {
+        st->headers_bad = true;
+        nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, st->id, NGHTTP2_ENHANCE_YOUR_CALM);
+    }
+    return 0;
+}
+
+static void headers_complete(struct h2_stream *st, const nghttp2_frame *frame)
+{
+    bool end = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
+    if (end)
+        st->remote_end = true;
+    struct kv headers = st->headers;
+    st->headers = (struct kv){0};
+    st->headers_size = 0;
+    bool trailers = frame->headers.cat == NGHTTP2_HCAT_HEADERS;
+    const char *status = kv_get(&headers, ":status");
+    bool interim = status && status[0] == '1';
+    /* A second block with :status is the final response after a 1xx one, not trailers. */
+    if (trailers && status)
+        trailers = false;
+    if (!interim && !st->headers_bad)
+        st->ops->headers(st->arg, &headers, trailers, end);
+    kv_free(&headers);
+}
+
+static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
+{
+    struct h2 *h = arg;
+    switch (frame->hd.type) {
+    case NGHTTP2_HEADERS: {
+        struct h2_stream *st = stream_of(session, frame->hd.stream_id);
+        if (st)
+            headers_complete(st, frame);
+        break;
+    }
+    case NGHTTP2_DATA: {
+        struct h2_stream *st = stream_of(session, frame->hd.stream_id);
+        if (st && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)) {
+            st->remote_end = true;
+            st->ops->end(st->arg);
+        }
+        break;
+    }
+    case NGHTTP2_SETTINGS:
+        if (!(frame->hd.flags & NGHTTP2_FLAG_ACK) && !h->ready) {
+            h->ready = true;
+            if (h->ops->ready)
+                h->ops->ready(h->arg);
+        }
+        break;
+    case NGHTTP2_PING:
+        if ((frame->hd.flags & NGHTTP2_FLAG_ACK) && h->ping_sent_ns != 0) {
+            int64_t rtt = h->now_ns - h->ping_sent_ns;
+            h->ping_sent_ns = 0;
+            h->ping_done_ns = h->now_ns;
+            h->rtt_ns = h->rtt_ns == 0 ? rtt : (7 * h->rtt_ns + rtt) / 8;
+            if (h->ops->ping_ack)
+                h->ops->ping_ack(h->arg, rtt);
+        }
+        break;
+    case NGHTTP2_GOAWAY:
+        if (h->ops->goaway) {
+            char debug[128];
+            snprintf(debug, sizeof debug, "%.*s", (int)frame->goaway.opaque_data_len,
+                     frame->goaway.opaque_data ? (const char *)frame->goaway.opaque_data : "");
+            h->ops->goaway(h->arg, frame->goaway.last_stream_id, frame->goaway.error_code, debug);
+        }
+        break;
+    case NGHTTP2_RST_STREAM:
+        if (h->server) {
+            int64_t passed_ms = (h->now_ns - h->reset_refill_ns) / 1000000;
+            if (passed_ms >= 100) {
+                uint64_t tokens = h->reset_tokens + (uint64_t)passed_ms * RESET_PER_S / 1000;
+                h->reset_tokens = tokens > RESET_BURST ? RESET_BURST : (uint32_t)tokens;
+                h->reset_refill_ns = h->now_ns;
+            }
+            if (h->reset_tokens == 0) {
+                err_set(&h->why, "the peer resets streams faster than %u a second", RESET_PER_S);
+                return NGHTTP2_ERR_CALLBACK_FAILURE;
+            }
+            h->reset_tokens--;
+        }
+        break;
+    default:
+        break;
+    }
+    return 0;
+}
+
+static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *p, size_t n, void *arg)
+{
+    (void)flags;
+    (void)arg;
+    nghttp2_session_consume_connection(session, n);
+    struct h2_stream *st = stream_of(session, id);
+    if (st)
+        st->ops->data(st->arg, p, n);
+    else
+        nghttp2_session_consume_stream(session, id, n);
+    return 0;
+}
+
+static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error, void *arg)
+{
+    (void)arg;
+    struct h2_stream *st = stream_of(session, id);
+    if (!st)
+        return 0;
+    h2_stream_forget(st);
+    st->ops->closed(st->arg, error);
+    return 0;
+}
+
+static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
+{
+    const struct h2 *h = arg;
+    if (!h->server || frame->hd.type != NGHTTP2_HEADERS || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
+        return 0;
+    /* The answer is complete. A client that still sends is told to stop (RFC 9113 section 8.1). */
+    const struct h2_stream *st = stream_of(session, frame->hd.stream_id);
+    if (st && !st->remote_end)
+        nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
+    return 0;
+}
+
+static int on_error(nghttp2_session *session, int code, const char *msg, size_t len, void *arg)
+{
+    (void)session;
+    (void)code;
+    struct h2 *h = arg;
+    err_set(&h->why, "%.*s", (int)len, msg);
+    return 0;
+}
+
+/* --- sending --- */
+
+static ssize_t read_data(nghttp2_session *session, int32_t id, uint8_t *buf, size_t length, uint32_t *flags,
+                         nghttp2_data_source *source, void *arg)
+{
+    (void)buf;
+    (void)arg;
+    struct h2_stream *st = source->ptr;
+    size_t n = st->ops->ready(st->arg, length);
+    if (n > 0) {
+        *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+        return (ssize_t)n;
+    }
+    const struct kv *trailers = NULL;
+    if (!st->ops->finished(st->arg, &trailers))
+        return NGHTTP2_ERR_DEFERRED;
+    *flags |= NGHTTP2_DATA_FLAG_EOF;
+    st->local_end = true;
+    if (trailers) {
+        nghttp2_nv nva[HEADERS_COUNT_MAX];
+        size_t count = 0;
+        struct kv_pair pair;
+        for (uint32_t pos = 0; count < HEADERS_COUNT_MAX && kv_next(trailers, &pos, &pair); count++)
+            nva[count] = (nghttp2_nv){(uint8_t *)(uintptr_t)pair.key, (uint8_t *)(uintptr_t)pair.val, pair.key_len,
+                                      pair.val_len, NGHTTP2_NV_FLAG_NONE};
+        if (nghttp2_submit_trailer(session, id, nva, count) == 0)
+            *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+    }
+    return 0;
+}
+
+static int send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *framehd, size_t length,
+                     nghttp2_data_source *source, void *arg)
+{
+    (void)session;
+    struct h2 *h = arg;
+    struct h2_stream *st = source->ptr;
+    if (h->out_cap - h->out_len < 9 + length || frame->data.padlen > 0)
+        return NGHTTP2_ERR_WOULDBLOCK;
+    memcpy(h->out + h->out_len, framehd, 9);
+    h->out_len += 9;
+    st->ops->write(st->arg, h->out + h->out_len, length);
+    h->out_len += length;
+    return 0;
+}
+
+/* --- life --- */
+
+struct h2 *h2_new(bool server, uint32_t max_streams, const struct h2_ops *ops, void *arg)
+{
+    struct h2 *h = calloc(1, sizeof *h);
+    nghttp2_session_callbacks *cb = NULL;
+    nghttp2_option *opt = NULL;
+    if (!h || nghttp2_session_callbacks_new(&cb) != 0 || nghttp2_option_new(&opt) != 0)
+        goto fail;
+    h->ops = ops;
+    h->arg = arg;
+    h->server = server;
+    h->reset_tokens = RESET_BURST;
+
+    nghttp2_session_callbacks_set_on_begin_headers_callback(cb, on_begin_headers);
+    nghttp2_session_callbacks_set_on_header_callback(cb, on_header);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(cb, on_frame_recv);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, on_data_chunk);
+    nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_stream_close);
+    nghttp2_session_callbacks_set_on_frame_send_callback(cb, on_frame_send);
+    nghttp2_session_callbacks_set_send_data_callback(cb, send_data);
+    nghttp2_session_callbacks_set_error_callback2(cb, on_error);
+    nghttp2_option_set_no_auto_window_update(opt, 1);
+    /* A closed stream is forgotten at once: no memory for priority trees of the past. */
+    nghttp2_option_set_no_closed_streams(opt, 1);
+
+    int rc = server ? nghttp2_session_server_new2(&h->session, cb, h, opt)
+                    : nghttp2_session_client_new2(&h->session, cb, h, opt);
+    if (rc != 0)
+        goto fail;
+    nghttp2_settings_entry iv[4] = {
+        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, H2_WINDOW_FIRST},
+        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, H2_HEADERS_MAX},
+        {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
+        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, max_streams},
+    };
+    if (server)
+        iv[2] = iv[3];
+    if (nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, iv, 3) != 0 ||
+        nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, CONNECTION_WINDOW) != 0)
+        goto fail;
+    nghttp2_session_callbacks_del(cb);
+    nghttp2_option_del(opt);
+    return h;
+fail:
+    if (cb)
+        nghttp2_session_callbacks_del(cb);
+    if (opt)
+        nghttp2_option_del(opt);
+    h2_free(h);
+    return NULL;
+}
+
+void h2_free(struct h2 *h)
+{
+    if (!h)
+        return;
+    if (h->session)
+        nghttp2_session_del(h->session);
+    free(h);
+}
+
+bool h2_feed(struct h2 *h, const uint8_t *p, size_t n, int64_t now_ns, struct err *e)
+{
+    h->now_ns = now_ns;
+    h->why.text[0] = 0;
+    ssize_t rc = nghttp2_session_mem_recv(h->session, p, n);
+    if (rc < 0) {
+        const char *what = rc == NGHTTP2_ERR_BAD_CLIENT_MAGIC ? "no HTTP/2 preface" : nghttp2_strerror((int)rc);
+        return err_set(e, "HTTP/2: %s%s%s", what, h->why.text[0] ? ": " : "", h->why.text);
+    }
+    /* A protocol error of the peer is answered with GOAWAY by nghttp2 itself and shows as "wants nothing any more". */
+    if (!nghttp2_session_want_read(h->session) && h->why.text[0])
+        return err_set(e, "HTTP/2: %s", h->why.text);
+    return true;
+}
+
+int64_t h2_drain(struct h2 *h, uint8_t *dst, size_t cap, int64_t now_ns)
+{
+    h->now_ns = now_ns;
+    h->out = dst;
+    h->out_len = 0;
+    h->out_cap = cap;
+    while (h->out_cap - h->out_len >= H2_DRAIN_MIN) {
+        const uint8_t *frame;
+        size_t before = h->out_len;
+        ssize_t n = nghttp2_session_mem_send(h->session, &frame);
+        if (n < 0)
+            return -1;
+        if (n == 0 && h->out_len == before)
+            break;
+        /* DATA went straight to its place through send_data(); other frames lie in nghttp2's own buffer. They are at
+         * most one frame long, and one frame is the room that is left at the least. */
+        if (n > 0 && (size_t)n > h->out_cap - h->out_len)
+            return -1;
+        if (n > 0)
+            memcpy(h->out + h->out_len, frame, (size_t)n);
+        h->out_len += (size_t)n;
+    }
+    h->out = NULL;
+    return (int64_t)h->out_len;
+}
+
+bool h2_wants_write(struct h2 *h)
+{
+    return nghttp2_session_want_write(h->session);
+}
+
+bool h2_done(struct h2 *h)
+{
+    return !nghttp2_session_want_read(h->session) && !nghttp2_session_want_write(h->session);
+}
+
+/* --- streams --- */
+
+static size_t to_nva(const struct kv *headers, nghttp2_nv nva[static HEADERS_COUNT_MAX])
+{
+    size_t count = 0;
+    struct kv_pair pair;
+    for (uint32_t pos = 0; count < HEADERS_COUNT_MAX && kv_next(headers, &pos, &pair); count++)
+        nva[count] = (nghttp2_nv){(uint8_t *)(uintptr_t)pair.key, (uint8_t *)(uintptr_t)pair.val, pair.key_len,
+                                  pair.val_len,
+                                  strcmp(pair.key, "x-ch-auth-api-token") == 0 ? NGHTTP2_NV_FLAG_NO_INDEX
+                                                                               : NGHTTP2_NV_FLAG_NONE};
+    return count;
+}
+
+bool h2_open(struct h2 *h, struct h2_stream *st, const struct kv *headers)
+{
+    nghttp2_nv nva[HEADERS_COUNT_MAX];
+    size_t count = to_nva(headers, nva);
+    nghttp2_data_provider source = {.source.ptr = st, .read_callback = read_data};
+    int32_t id = nghttp2_submit_request(h->session, NULL, nva, count, &source, st);
+    if (id < 0)
+        return false;
+    st->h2 = h;
+    st->id = id;
+    st->window = H2_WINDOW_FIRST;
+    return true;
+}
+
+uint32_t h2_peer_max_streams(struct h2 *h)
+{
+    return nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+}
+
+bool h2_respond(struct h2_stream *st, const struct kv *headers, bool end)
+{
+    nghttp2_nv nva[HEADERS_COUNT_MAX];
+    size_t count = to_nva(headers, nva);
+    nghttp2_data_provider source = {.source.ptr = st, .read_callback = read_data};
+    if (end)
+        st->local_end = true;
+    return nghttp2_submit_response(st->h2->session, st->id, nva, count, end ? NULL : &source) == 0;
+}
+
+void h2_stream_wake(struct h2_stream *st)
+{
+    if (st->id != 0 && !st->local_end)
+        nghttp2_session_resume_data(st->h2->session, st->id);
+}
+
+void h2_stream_reset(struct h2_stream *st, uint32_t error)
+{
+    if (st->id != 0)
+        nghttp2_submit_rst_stream(st->h2->session, NGHTTP2_FLAG_NONE, st->id, error);
+}
+
+void h2_stream_forget(struct h2_stream *st)
+{
+    if (st->id == 0)
+        return;
+    nghttp2_session_set_stream_user_data(st->h2->session, st->id, NULL);
+    if (st->window > H2_WINDOW_FIRST)
+        window_growth -= st->window - H2_WINDOW_FIRST;
+    kv_free(&st->headers);
+    st->id = 0;
+}
+
+static void grow_window(struct h2_stream *st, int64_t now_ns)
+{
+    struct h2 *h = st->h2;
+    /* Without a measured round trip take a millisecond: too short only means that the window grows later. */
+    int64_t rtt = h->rtt_ns > 0 ? h->rtt_ns : 1000000;
+    if (now_ns - st->round_start_ns < rtt)
+        return;
+    uint64_t wanted = 2ull * st->round_bytes;
+    st->round_bytes = 0;
+    st->round_start_ns = now_ns;
+    if (wanted > H2_WINDOW_MAX)
+        wanted = H2_WINDOW_MAX;
+    if (wanted <= st->window)
+        return;
+    uint64_t more = wanted - st->window;
+    if (window_growth + more > H2_WINDOW_BUDGET)
+        return;
+    if (nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, st->id, (int32_t)wanted) != 0)
+        return;
+    window_growth += more;
+    st->window = (uint32_t)wanted;
+}
+
+void h2_stream_consume(struct h2_stream *st, size_t n, int64_t now_ns)
+{
+    if (st->id == 0 || n == 0)
+        return;
+    nghttp2_session_consume_stream(st->h2->session, st->id, n);
+    st->round_bytes += (uint32_t)n;
+    /* Below a quarter of the window a round there is nothing to grow for: spare the arithmetic. */
+    if (st->round_bytes > st->window / 4) {
+        grow_window(st, now_ns);
+        h2_ping(st->h2, now_ns);
+    }
+}
+
+void h2_ping(struct h2 *h, int64_t now_ns)
+{
+    if (h->ping_sent_ns != 0 || (h->ping_done_ns != 0 && now_ns - h->ping_done_ns < PING_GAP_NS))
+        return;
+    if (nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, NULL) == 0)
+        h->ping_sent_ns = now_ns;
+}
+
+int64_t h2_rtt_ns(const struct h2 *h)
+{
+    return h->rtt_ns;
+}
+
+void h2_goaway(struct h2 *h)
+{
+    nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE,
+                          h->server ? nghttp2_session_get_last_proc_stream_id(h->session) : 0, NGHTTP2_NO_ERROR, NULL,
+                          0);
+}
+
+const char *h2_error_name(uint32_t error)
+{
+    return nghttp2_http2_strerror(error);
+}

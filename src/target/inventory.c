@@ -1,0 +1,180 @@
+#include "target/inventory.h"
+
+#include <openssl/crypto.h>
+#include <string.h>
+
+#include "target/inventory_db.h"
+#include "target/inventory_row.h"
+
+/*
+ * The server's questions. Each is one statement, so that it sees one state of the file.
+ */
+
+enum inventory_auth inventory_authenticate(struct inventory *inv, const char *email, const char *token,
+                                           uint32_t *company_id, struct err *e)
+{
+    /* An unknown email is compared too, with this, so that the time does not tell which emails exist. */
+    uint8_t salt[INVENTORY_SALT_LEN] = {0}, kept[INVENTORY_HASH_LEN] = {0}, given[INVENTORY_HASH_LEN];
+    uint32_t id = 0;
+    bool known = false, enabled = false, sound = true;
+    *company_id = 0;
+
+    sqlite3_stmt *stmt =
+        db_prepare(inv, "SELECT id, salt, token_hash, enabled FROM account WHERE email = ?1", e);
+    if (!stmt)
+        return INVENTORY_AUTH_ERROR;
+    size_t email_len = strnlen(email, INVENTORY_EMAIL_MAX + 1);
+    if (email_len <= INVENTORY_EMAIL_MAX)
+        sqlite3_bind_text(stmt, 1, email, (int)email_len, SQLITE_STATIC);
+    int rc = sqlite3_step(stmt);
+    if (rc == SQLITE_ROW) {
+        known = true;
+        enabled = sqlite3_column_int(stmt, 3) != 0;
+        sound = db_column_u32(stmt, 0, &id) && id != 0 && sqlite3_column_bytes(stmt, 1) == sizeof salt &&
+                sqlite3_column_bytes(stmt, 2) == sizeof kept;
+        if (sound) {
+            memcpy(salt, sqlite3_column_blob(stmt, 1), sizeof salt);
+            memcpy(kept, sqlite3_column_blob(stmt, 2), sizeof kept);
+        }
+    }
+    if (!db_done(inv, stmt, rc, e))
+        return INVENTORY_AUTH_ERROR;
+
+    bool hashed = inventory_hash_token(salt, token, given);
+    bool equal = CRYPTO_memcmp(kept, given, sizeof kept) == 0;
+    if (!known) {
+        err_set(e, "no account has this email");
+        return INVENTORY_AUTH_UNKNOWN_EMAIL;
+    }
+    if (!sound) {
+        err_set(e, "the account's row in the inventory is damaged");
+        return INVENTORY_AUTH_ERROR;
+    }
+    if (!hashed || !equal) {
+        err_set(e, "wrong token");
+        return INVENTORY_AUTH_BAD_TOKEN;
+    }
+    if (!enabled) {
+        err_set(e, "the account is disabled");
+        return INVENTORY_AUTH_DISABLED;
+    }
+    *company_id = id;
+    return INVENTORY_AUTH_OK;
+}
+
+/* Words for an address that was not found where it was looked for. */
+static enum inventory_found explain_none(struct inventory *inv, uint32_t company_id, uint32_t site_id,
+                                         const char *address, struct err *e)
+{
+    sqlite3_stmt *stmt = db_prepare(inv,
+                                    "SELECT d.name, d.enabled, a.site_id"
+                                    " FROM device_address a JOIN device d ON d.id = a.device_id"
+                                    " WHERE a.account_id = ?1 AND a.address = ?2"
+                                    " ORDER BY a.site_id = ?3 DESC LIMIT 1",
+                                    e);
+    if (!stmt)
+        return INVENTORY_ERROR;
+    sqlite3_bind_int64(stmt, 1, company_id);
+    sqlite3_bind_text(stmt, 2, address, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(stmt, 3, site_id);
+    int rc = sqlite3_step(stmt);
+    char name[INVENTORY_NAME_MAX + 1];
+    uint32_t its_site = 0;
+    struct err ignored;
+    bool row = rc == SQLITE_ROW && db_column_text(stmt, 0, name, sizeof name) &&
+               inventory_check_device_name(name, &ignored) && db_column_u32(stmt, 2, &its_site);
+    bool enabled = row && sqlite3_column_int(stmt, 1) != 0;
+    if (!db_done(inv, stmt, rc, e))
+        return INVENTORY_ERROR;
+
+    if (!row)
+        err_set(e, "no device has the address %s", address);
+    else if (site_id != 0 && its_site == 0)
+        err_set(e, "device %s has the address %s, but is in no site, and the agent is for site %u", name,
+                address, site_id);
+    else if (site_id != 0 && its_site != site_id)
+        err_set(e, "device %s has the address %s, but in site %u, and the agent is for site %u", name,
+                address, its_site, site_id);
+    else if (!enabled)
+        err_set(e, "device %s is disabled", name);
+    else /* added between the two questions: it will be found the next time */
+        err_set(e, "device %s has just been added", name);
+    return INVENTORY_NONE;
+}
+
+struct search {
+    struct inventory_device *out;
+    uint32_t count;
+    char second[INVENTORY_NAME_MAX + 1];
+};
+
+static bool keep_first(void *arg, const struct inventory_device *device)
+{
+    struct search *s = arg;
+    if (s->count++ == 0) {
+        *s->out = *device;
+        return true;
+    }
+    memcpy(s->second, device->name, sizeof s->second);
+    return false;
+}
+
+enum inventory_found inventory_find_device(struct inventory *inv, uint32_t company_id, uint32_t site_id,
+                                           const struct addr *address, struct inventory_device *out,
+                                           struct err *e)
+{
+    struct addr plain = *address;
+    plain.scope = 0;
+    char text[ADDR_TEXT_MAX];
+    addr_ip_text(&plain, text);
+
+    sqlite3_stmt *stmt;
+    if (site_id != 0)
+        stmt = db_prepare(inv,
+                          INVENTORY_SELECT_DEVICE
+                          " WHERE d.enabled AND d.id = (SELECT device_id FROM device_address"
+                          " WHERE account_id = ?1 AND address = ?2 AND site_id = ?3)" INVENTORY_ORDER_DEVICE,
+                          e);
+    else
+        stmt = db_prepare(inv,
+                          INVENTORY_SELECT_DEVICE
+                          " WHERE d.enabled AND d.id IN (SELECT device_id FROM device_address"
+                          " WHERE account_id = ?1 AND address = ?2)" INVENTORY_ORDER_DEVICE,
+                          e);
+    if (!stmt)
+        return INVENTORY_ERROR;
+    sqlite3_bind_int64(stmt, 1, company_id);
+    sqlite3_bind_text(stmt, 2, text, -1, SQLITE_STATIC);
+    if (site_id != 0)
+        sqlite3_bind_int64(stmt, 3, site_id);
+
+    struct search s = {.out = out};
+    if (!inventory_read_devices(inv, stmt, keep_first, &s, e))
+        return INVENTORY_ERROR;
+    if (s.count == 0)
+        return explain_none(inv, company_id, site_id, text, e);
+    if (s.count > 1) {
+        err_set(
+            e,
+            "several devices have the address %s (%s, %s), in different sites: the agent must say its site",
+            text, out->name, s.second);
+        OPENSSL_cleanse(out, sizeof *out);
+        return INVENTORY_AMBIGUOUS;
+    }
+    return INVENTORY_FOUND;
+}
+
+bool inventory_list_devices(struct inventory *inv, uint32_t company_id, uint32_t site_id,
+                            inventory_device_cb *cb, void *arg, struct err *e)
+{
+    sqlite3_stmt *stmt = db_prepare(
+        inv,
+        INVENTORY_SELECT_DEVICE
+        " WHERE (?1 = 0 OR d.account_id = ?1) AND (?2 = 0 OR d.site_id = ?2)" INVENTORY_ORDER_DEVICE,
+        e);
+    if (!stmt)
+        return false;
+    sqlite3_bind_int64(stmt, 1, company_id);
+    sqlite3_bind_int64(stmt, 2, site_id);
+    return inventory_read_devices(inv, stmt, cb, arg, e);
+}

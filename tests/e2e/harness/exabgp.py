@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ExaBGP as a router: it announces what it is told through a pipe, and connects to ports of our choice."""
+
+import os
+import sys
+
+from . import paths
+from .proc import clean_env
+from .router import Router
+
+_FEEDER = """
+import os, sys
+while True:
+    with open(sys.argv[1]) as pipe:
+        for line in pipe:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+"""
+
+
+class ExaBgp(Router):
+    """One neighbour (ExaBGP has one destination port a process), given as a Peer with a port."""
+
+    exit_codes = None
+
+    def __init__(self, workdir, peer, networks=(), *, router_id="10.255.0.5", netns=None, name="exabgp"):
+        self.peer = peer
+        self.networks = list(networks)
+        self.router_id = router_id
+        env = clean_env(**{
+            "exabgp.tcp.port": str(peer.port), "exabgp.daemon.user": "root", "exabgp.log.destination": "stderr",
+            "exabgp.log.level": "DEBUG", "exabgp.log.network": "true", "exabgp.log.message": "true",
+            "exabgp.api.cli": "false", "exabgp.api.ack": "false", "exabgp.daemon.drop": "false"})
+        super().__init__(name, [paths.find("exabgp"), f"{name}.conf"], workdir, netns=netns, cwd=workdir, env=env)
+        self.pipe = self.workdir / f"{name}.pipe"
+        os.mkfifo(self.pipe)
+        (self.workdir / f"{name}-feed.py").write_text(_FEEDER)
+        (self.workdir / f"{name}.conf").write_text(self._config(self.workdir / f"{name}-feed.py"))
+
+    def _config(self, feeder):
+        p = self.peer
+        family = "ipv6" if p.ipv6 else "ipv4"
+        routes = "\n".join(f"  route {n} next-hop {p.local};" for n in self.networks)
+        return f"""process feed {{
+ run {sys.executable} {feeder} {self.pipe};
+ encoder text;
+}}
+neighbor {p.neighbor} {{
+ router-id {self.router_id};
+ local-address {p.local};
+ local-as {p.asn};
+ peer-as {p.neighbor_asn};
+ hold-time {p.hold_time};
+ family {{ {family} unicast; }}
+ api {{ processes [ feed ]; }}
+ static {{
+{routes}
+ }}
+}}
+"""
+
+    def established(self, name=None):
+        return self.stderr().count("connected to peer") + self.stdout().count("connected to peer") > 0
+
+    def tell(self, *commands):
+        with open(self.pipe, "w") as pipe:
+            for c in commands:
+                pipe.write(c + "\n")
+
+    def withdraw(self, *prefixes):
+        self.tell(*(f"withdraw route {p} next-hop {self.peer.local}" for p in prefixes))
+
+    def announce(self, *prefixes):
+        self.tell(*(f"announce route {p} next-hop {self.peer.local}" for p in prefixes))
+
+    def disable(self, name=None):
+        """Administrative shutdown; ExaBGP sends no text of ours with it."""
+        self.tell(f"neighbor {self.peer.neighbor} teardown 2")

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OpenBGPD as a router or as the daemon behind the target."""
+
+import contextlib
+import json
+from pathlib import Path
+
+from . import paths
+from .ports import free_port
+from .proc import run
+from .router import Router
+from .wait import wait_for
+
+BGPD = "/usr/sbin/bgpd"
+HOME = Path("/run/openbgpd")  # where it chroots to; its systemd unit would have made the folder
+
+
+class OpenBgpd(Router):
+    """`networks`: prefixes to announce. Its parent process needs root for privilege separation."""
+
+    exit_codes = None
+
+    def __init__(self, workdir, peers, networks=(), *, router_id="10.255.0.4", netns=None, listen_port=None, listen=(),
+                 name="openbgpd"):
+        self.peers = {p.name: p for p in peers}
+        self.networks = list(networks)
+        self.router_id = router_id
+        self.listen_port = listen_port or free_port()
+        self.listen = list(listen) or sorted({p.local for p in peers})
+        super().__init__(name, [BGPD, "-d", "-v", "-f", f"{name}.conf"], workdir, netns=netns, cwd=workdir)
+        self.socket = self.workdir / f"{name}.ctl"
+        config = self.workdir / f"{name}.conf"
+        config.write_text(self._config())
+        config.chmod(0o600)
+
+    def _config(self):
+        asn = next(iter(self.peers.values())).asn
+        lines = [f"AS {asn}", f"router-id {self.router_id}", "fib-update no", "log updates", f'socket "{self.socket}"']
+        lines += [f"listen on {a} port {self.listen_port}" for a in self.listen]
+        lines += [f"network {n}" for n in self.networks]
+        for p in self.peers.values():
+            lines += [f"neighbor {p.neighbor} {{", f"  descr {p.name}", f"  remote-as {p.neighbor_asn}",
+                      f"  local-address {p.local}", f"  holdtime {p.hold_time}", "  multihop 64" if p.asn != p.neighbor_asn
+                      else "", f"  port {p.port}" if p.port else "  passive",
+                      "  announce IPv6 unicast" if p.ipv6 else "  announce IPv4 unicast",
+                      "  announce IPv4 none" if p.ipv6 else "  announce IPv6 none", "}"]
+        lines += ["allow from any", "allow to any"]
+        return "\n".join(lines) + "\n"
+
+    def start(self):
+        self._made_home = not HOME.exists()
+        HOME.mkdir(mode=0o755, exist_ok=True)
+        return super().start()
+
+    def __exit__(self, exc_type, exc, tb):
+        try:
+            super().__exit__(exc_type, exc, tb)
+        finally:
+            if self._made_home:
+                with contextlib.suppress(OSError):
+                    HOME.rmdir()
+
+    def wait_ready(self):
+        def answers():
+            self.assert_running()
+            return self._ctl("show").returncode == 0
+
+        wait_for(answers, f"{self.name} answering bgpctl")
+
+    def _ctl(self, *words):
+        return run([paths.find("bgpctl"), "-s", self.socket, *words], netns=self.netns)
+
+    def ctl(self, *words):
+        result = self._ctl(*words)
+        assert result.returncode == 0, f"bgpctl {' '.join(words)}: {result.stdout}{result.stderr}"
+        return result.stdout
+
+    def neighbor(self, name):
+        shown = json.loads(self.ctl("-j", "show", "neighbor", self.peers[name].neighbor))
+        return shown["neighbors"][0]
+
+    def established(self, name):
+        return self.neighbor(name)["state"] == "Established"
+
+    def count(self, name):
+        return self.neighbor(name)["stats"]["prefixes"]["received"]
+
+    def withdraw(self, *prefixes):
+        for p in prefixes:
+            self.ctl("network", "delete", p)
+
+    def announce(self, *prefixes):
+        for p in prefixes:
+            self.ctl("network", "add", p)
+
+    def disable(self, name, text=None):
+        self.ctl("neighbor", self.peers[name].neighbor, "down", *([text] if text else []))
