@@ -241,11 +241,11 @@ static void on_metadata(void *arg, const struct kv *metadata)
     kv_add_all(&d->server_metadata, metadata);
     kv_trim(&d->server_metadata);
     struct session *s = bridge_session(d->bridge);
-    struct session_counters mine = session_counters(s), theirs = meta_read_counters(metadata);
+    struct session_counters theirs = meta_read_counters(metadata);
     if (!session_peer_counters(s, &theirs)) {
         struct names n = names_of(d);
         log_warn("the target counts other messages than we do: bytes were lost, killing the session", WHO(d, n),
-                 LOG_NUM("counter-up", mine.up), LOG_NUM("counter-down", mine.down),
+                 LOG_NUM("counter-up", s->sent_before.messages), LOG_NUM("counter-down", s->received_before.messages),
                  LOG_NUM("target-counter-up", theirs.up), LOG_NUM("target-counter-down", theirs.down));
     }
 }

@@ -61,6 +61,8 @@ void session_tcp_wrote(struct session *s, struct arena *a, size_t n)
 void session_stream_open(struct session *s)
 {
     s->stream = SESSION_STREAM_OPEN;
+    s->sent_before = s->sent;
+    s->received_before = s->received;
     s->end_sent = s->peer_ended = false;
     s->restart_due = s->restart_sent = s->restart_received = false;
     s->decoder = (struct data_decoder){0};
@@ -79,14 +81,11 @@ struct session_counters session_counters(const struct session *s)
 
 bool session_peer_counters(struct session *s, const struct session_counters *peer)
 {
-    struct session_counters mine = session_counters(s);
-    bool agent = s->role == SESSION_AGENT;
-    uint64_t up_actions = agent ? s->sent.actions : s->received.actions;
-    uint64_t down_actions = agent ? s->received.actions : s->sent.actions;
-    bool as_written =
-        (!peer->has_up || peer->up == mine.up) && (!peer->has_down || peer->down == mine.down);
-    bool without_actions = (!peer->has_up || peer->up == mine.up - up_actions) &&
-                           (!peer->has_down || peer->down == mine.down - down_actions);
+    const struct session_traffic *up = s->role == SESSION_AGENT ? &s->sent_before : &s->received_before;
+    const struct session_traffic *down = s->role == SESSION_AGENT ? &s->received_before : &s->sent_before;
+    bool as_written = (!peer->has_up || peer->up == up->messages) && (!peer->has_down || peer->down == down->messages);
+    bool without_actions = (!peer->has_up || peer->up == up->messages - up->actions) &&
+                           (!peer->has_down || peer->down == down->messages - down->actions);
     if (as_written || without_actions)
         return true;
     session_kill(s);

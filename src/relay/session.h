@@ -71,7 +71,8 @@ struct session {
     bool over;        /* CLOSE or ABORT was named */
 
     struct ring out, in;
-    struct session_traffic sent, received; /* messages over the stream */
+    struct session_traffic sent, received; /* messages over the streams, all in sum */
+    struct session_traffic sent_before, received_before; /* the same when the call that is open began */
     struct data_decoder decoder;
     uint32_t tx_payload; /* payload bytes of the message being written that are still in the out ring */
     uint8_t tx_header[DATA_HEADER_MAX], tx_header_len, tx_header_at;
@@ -110,7 +111,7 @@ struct session_counters {
     bool has_up, has_down;
 };
 /*
- * Compares. False: the two ends disagree; a KILL is then due. A peer that leaves action messages out of its counters is
+ * Compares them with ours as they were when the call began (messages may be on their way since). False: the two ends disagree; a KILL is then due. A peer that leaves action messages out of its counters is
  * taken as it means it (part 2).
  */
 bool session_peer_counters(struct session *s, const struct session_counters *peer);
