@@ -176,9 +176,8 @@ static const struct option table[] = {
      .kind = OPTION_STRING,
      .env = "KENTIK_API_TOKEN",
      .value = "TOKEN",
-     .help = "Kentik API token. This, a token file, or the systemd credential \"token\" is required; other "
-             "users of "
-             "the host can see a flag for a moment",
+     .help = "Kentik API token. This, a token file, or the systemd credential \"token\" is required; "
+             "other users of the host can see a flag for a moment",
      .secret = true,
      .check = check_token,
      FIELD(given.token)},
@@ -199,9 +198,8 @@ static const struct option table[] = {
      .kind = OPTION_STRING,
      .env = "KBGP_TARGET",
      .value = "HOST[:PORT]",
-     .help = "Target for proxied BGP sessions (overrides region). Without: grpc.api.kentik.com:443, or the "
-             "region's; "
-             "port 443 where none is given",
+     .help = "Target for proxied BGP sessions (overrides region). Without: grpc.api.kentik.com:443, "
+             "or the region's; port 443 where none is given",
      .check = check_target,
      FIELD(given.target)},
     {.name = "site-id",
@@ -330,11 +328,9 @@ static const struct options options = {
     .program = "kbgp",
     .usage = "Usage: kbgp --email EMAIL --token-file FILE [OPTIONS]\n\n"
              "Relays the BGP sessions of routers to a target over one encrypted connection.",
-    .footer =
-        "Either a space or \"=\" stands between an option and its value; an option without a value is true "
-        "or\n"
-        "false: --insecure, --insecure=false. A flag beats its variable. Web proxies come from HTTPS_PROXY,\n"
-        "HTTP_PROXY, ALL_PROXY and NO_PROXY.",
+    .footer = "Either a space or \"=\" stands between an option and its value. An option shown without\n"
+              "a value is a boolean: --insecure or --insecure=false. A flag beats its variable. Web\n"
+              "proxies come from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.",
     .table = table,
     .count = sizeof table / sizeof table[0],
 };

@@ -40,7 +40,8 @@ const char *addr_text(const struct addr *a, char out[static ADDR_TEXT_MAX]);
 /* Same IP (and scope), whatever the port. */
 bool addr_same_ip(const struct addr *a, const struct addr *b);
 
-/* A well-mixed hash of the IP without the port. `seed` is secret, so that outsiders cannot choose collisions.
+/*
+ * A well-mixed hash of the IP without the port. `seed` is secret, so that outsiders cannot choose collisions.
  */
 uint64_t addr_ip_hash(const struct addr *a, uint64_t seed);
 

@@ -14,7 +14,8 @@ uint8_t *buf_reserve(struct buf *b, size_t n)
             memmove(b->data, b->data + b->head, len);
     } else {
         size_t cap = b->cap ? b->cap : 256;
-        /* Room for half as much again, or a long queue that stays nearly full would be copied at every turn.
+        /*
+         * Room for half as much again, or a long queue that stays nearly full would be copied at every turn.
          */
         while (cap - len < n || cap - len < len / 2) {
             if (cap > SIZE_MAX / 2)

@@ -30,7 +30,8 @@ static inline uint8_t *buf_begin(const struct buf *b)
     return b->data ? b->data + b->head : NULL;
 }
 
-/* Room for at least n more bytes; returns where to write them (then call buf_added), or NULL without memory.
+/*
+ * Room for at least n more bytes; returns where to write them (then call buf_added), or NULL without memory.
  */
 uint8_t *buf_reserve(struct buf *b, size_t n);
 

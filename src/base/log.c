@@ -100,7 +100,8 @@ static uint64_t hash_text(uint64_t h, const char *s)
     return h;
 }
 
-/* Level, message and all string fields. Numbers stay out: a line that repeats with a growing counter repeats.
+/*
+ * Level, message and all string fields. Numbers stay out: a line that repeats with a growing counter repeats.
  */
 static uint64_t kind_of(enum log_level level, const char *msg, const struct log_field *fields)
 {

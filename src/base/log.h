@@ -34,7 +34,8 @@ struct log_field {
 #define LOG_PAIRS(k, v) ((struct log_field){.key = (k), .kind = LOG_FIELD_PAIRS, .pairs = (v)})
 #define LOG_END_FIELD   ((struct log_field){.kind = LOG_FIELD_END})
 
-/* log_info("message", LOG_STR("peer-addr", text), LOG_NUM("ttl_seconds", 1200)); a message alone is fine too.
+/*
+ * log_info("message", LOG_STR("peer-addr", text), LOG_NUM("ttl_seconds", 1200)); a message alone is fine too.
  */
 #define log_debug(msg, ...) log_at(LOG_LEVEL_DEBUG, msg __VA_OPT__(, ) __VA_ARGS__)
 #define log_info(msg, ...)  log_at(LOG_LEVEL_INFO, msg __VA_OPT__(, ) __VA_ARGS__)

@@ -42,7 +42,8 @@ struct log_held {
 bool log_limit_pass(struct log_limit *l, uint64_t kind, enum log_level level, const char *msg, int64_t now_ms,
                     struct log_held *held);
 
-/* Ends one window that is over (or, with `all`, any) and held something back. False when there is none left.
+/*
+ * Ends one window that is over (or, with `all`, any) and held something back. False when there is none left.
  */
 bool log_limit_next_held(struct log_limit *l, int64_t now_ms, bool all, struct log_held *held);
 

@@ -16,7 +16,8 @@ void api_respond_json(struct api_response *response, json_t *json, bool pretty);
 /* {"error":"…"} with that status. */
 void api_respond_error(struct api_response *response, unsigned status, const char *text);
 
-/* A string of n bytes from outside: json_stringn() refuses what is not UTF-8, here it is replaced by U+FFFD.
+/*
+ * A string of n bytes from outside: json_stringn() refuses what is not UTF-8, here it is replaced by U+FFFD.
  */
 json_t *api_json_text(const char *s, size_t n);
 

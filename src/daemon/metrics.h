@@ -48,7 +48,8 @@ void metrics_family(struct metrics_writer *w, const char *name, enum metrics_typ
 void metrics_write_int(struct metrics_writer *w, int64_t value, const struct metrics_label *labels);
 void metrics_write_seconds(struct metrics_writer *w, int64_t ns, const struct metrics_label *labels);
 
-/* A histogram of times. Bounds are upper ones, in nanoseconds, rising; what is above the last counts as +Inf.
+/*
+ * A histogram of times. Bounds are upper ones, in nanoseconds, rising; what is above the last counts as +Inf.
  */
 #define METRICS_BOUNDS_MAX 16
 struct metrics_histogram {

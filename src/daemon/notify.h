@@ -21,7 +21,8 @@ void notify_stopping(void);
 /* Still alive: to be called every notify_watchdog_interval_ms(). */
 void notify_watchdog(void);
 
-/* How often to call notify_watchdog(): half of what $WATCHDOG_USEC allows. 0: no watchdog for this process.
+/*
+ * How often to call notify_watchdog(): half of what $WATCHDOG_USEC allows. 0: no watchdog for this process.
  */
 int64_t notify_watchdog_interval_ms(void);
 

@@ -74,7 +74,8 @@ static bool is_space(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* A copy of the n bytes without white space around them. Memory this early is there, or nothing can be done.
+/*
+ * A copy of the n bytes without white space around them. Memory this early is there, or nothing can be done.
  */
 static char *copy_trimmed(const char *s, size_t n)
 {

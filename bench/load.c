@@ -1,0 +1,474 @@
+/*
+ * Load for a chain of relays: opens sessions to one address as many routers, and is itself the server at the chain's far end.
+ * Every byte is verified. One thread, one epoll.
+ *
+ *     load MODE --connect HOST:PORT --listen HOST:PORT [--sessions N] [--bytes N] [--rounds N] [--seconds N] [--pids A,B]
+ *
+ *     up, down   moves --bytes in sum over all sessions, one way; prints Gbit/s
+ *     ping       19 bytes to and fro on each session, --rounds times; prints round-trip percentiles
+ *     idle       opens sessions, sends a keepalive on each every 30 s for --seconds
+ *     setup      opens and closes --sessions connections, 64 at a time, each with one round trip
+ *
+ * Sources are 127.1.0.1, 127.1.0.2, … so that each session is a device of its own (--same-source: 127.0.0.1).
+ * Prints one line of JSON. For each process in --pids: CPU seconds used meanwhile, and RSS at the end, in KiB.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PATTERN (1u << 20)
+#define CHUNK   (256u << 10)
+#define PING    19
+#define HELLO   8
+
+static uint8_t pattern[2 * PATTERN]; /* twice the same, so that a chunk never wraps */
+
+struct end {
+    int fd;
+    struct session *s;
+    bool server;
+    uint64_t sent, received;
+    uint64_t hello; /* server: bytes of the session number received so far, and the number */
+    unsigned hello_have;
+    uint32_t armed;
+};
+
+struct session {
+    unsigned index;
+    struct end router, backend;
+    uint64_t total;
+    int rounds_left;
+    double ping_at;
+    bool done;
+};
+
+static struct {
+    const char *mode;
+    struct sockaddr_in connect, listen;
+    unsigned sessions, rounds;
+    uint64_t bytes;
+    double seconds;
+    bool same_source;
+    int pids[8], n_pids;
+} opt = {.sessions = 1, .rounds = 1000, .bytes = 1u << 30, .seconds = 60};
+
+static int ep, listen_fd;
+static struct session *sessions;
+static unsigned n_done, n_open;
+static double *rtts;
+static size_t n_rtts;
+static uint8_t buf[CHUNK];
+
+static double now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+static void die(const char *what)
+{
+    fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+static void wrong(const char *what, unsigned index)
+{
+    fprintf(stderr, "load: session %u: %s\n", index, what);
+    exit(1);
+}
+
+static const uint8_t *expected(unsigned index, uint64_t pos)
+{
+    return pattern + (pos + (uint64_t)index * 7919) % PATTERN;
+}
+
+static void arm(struct end *e, uint32_t events)
+{
+    if (e->armed == events)
+        return;
+    struct epoll_event ev = {.events = events, .data.ptr = e};
+    epoll_ctl(ep, e->armed ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, e->fd, &ev);
+    e->armed = events;
+}
+
+static void parse_addr(const char *text, struct sockaddr_in *out)
+{
+    char host[64];
+    const char *colon = strrchr(text, ':');
+    if (!colon)
+        die(text);
+    snprintf(host, sizeof host, "%.*s", (int)(colon - text), text);
+    out->sin_family = AF_INET;
+    out->sin_port = htons((uint16_t)atoi(colon + 1));
+    if (inet_pton(AF_INET, host, &out->sin_addr) != 1)
+        die(text);
+}
+
+static void open_session(struct session *s)
+{
+    int one = 1;
+    s->router.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    if (s->router.fd < 0)
+        die("socket");
+    struct sockaddr_in src = {.sin_family = AF_INET};
+    src.sin_addr.s_addr = htonl(opt.same_source ? 0x7f000001u : 0x7f010001u + s->index);
+    setsockopt(s->router.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    setsockopt(s->router.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (bind(s->router.fd, (struct sockaddr *)&src, sizeof src) != 0)
+        die("bind");
+    if (connect(s->router.fd, (struct sockaddr *)&opt.connect, sizeof opt.connect) != 0 && errno != EINPROGRESS)
+        die("connect");
+    s->router.s = s;
+    arm(&s->router, EPOLLIN | EPOLLOUT);
+    n_open++;
+}
+
+static void close_session(struct session *s)
+{
+    if (s->done)
+        return;
+    s->done = true;
+    n_done++;
+    close(s->router.fd);
+    if (s->backend.fd > 0)
+        close(s->backend.fd);
+    n_open--;
+}
+
+static void send_all(struct end *e, const void *p, size_t n)
+{
+    /* Small messages on an otherwise empty connection: the socket buffer takes them. */
+    if (send(e->fd, p, n, MSG_NOSIGNAL) != (ssize_t)n)
+        die("send");
+}
+
+static bool mode_is(const char *m)
+{
+    return strcmp(opt.mode, m) == 0;
+}
+
+/* Bulk: writes what fits. */
+static void pour(struct end *e)
+{
+    struct session *s = e->s;
+    while (e->sent < s->total) {
+        uint64_t left = s->total - e->sent;
+        size_t n = left < CHUNK ? (size_t)left : CHUNK;
+        ssize_t w = send(e->fd, expected(s->index, e->sent), n, MSG_NOSIGNAL);
+        if (w < 0 && errno == EAGAIN)
+            return;
+        if (w < 0)
+            die("send");
+        e->sent += (uint64_t)w;
+    }
+    arm(e, EPOLLIN);
+}
+
+static void drain(struct end *e)
+{
+    struct session *s = e->s;
+    for (int i = 0; i < 4; i++) {
+        ssize_t n = recv(e->fd, buf, sizeof buf, 0);
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n <= 0)
+            wrong("closed before the end", s->index);
+        if (memcmp(buf, expected(s->index, e->received), (size_t)n) != 0)
+            wrong("wrong bytes", s->index);
+        e->received += (uint64_t)n;
+        if (e->received > s->total)
+            wrong("too many bytes", s->index);
+        if (e->received == s->total) {
+            n_done++;
+            arm(e, EPOLLRDHUP);
+            return;
+        }
+    }
+}
+
+static void start_ping(struct session *s)
+{
+    s->ping_at = now();
+    send_all(&s->router, expected(s->index, 0), PING);
+}
+
+static void on_ping(struct end *e)
+{
+    struct session *s = e->s;
+    ssize_t n = recv(e->fd, buf, PING, 0);
+    if (n < 0 && errno == EAGAIN)
+        return;
+    if (n != PING || memcmp(buf, expected(s->index, 0), PING) != 0)
+        wrong("wrong bytes in a round trip", s->index);
+    if (e->server) {
+        send_all(e, buf, PING);
+        return;
+    }
+    if (rtts)
+        rtts[n_rtts++] = now() - s->ping_at;
+    if (mode_is("setup"))
+        close_session(s);
+    else if (mode_is("ping") && --s->rounds_left > 0)
+        start_ping(s);
+    else if (mode_is("ping"))
+        n_done++;
+}
+
+/* The session has come up at the far end. */
+static unsigned n_up;
+static void up(struct session *s)
+{
+    n_up++;
+    if (mode_is("setup"))
+        start_ping(s);
+}
+
+static void on_event(struct end *e, uint32_t events)
+{
+    if (e->server && e->hello_have < HELLO) {
+        ssize_t n = recv(e->fd, (uint8_t *)&e->hello + e->hello_have, HELLO - e->hello_have, 0);
+        if (n <= 0)
+            wrong("no hello", 0);
+        e->hello_have += (unsigned)n;
+        if (e->hello_have < HELLO)
+            return;
+        if (e->hello >= opt.sessions)
+            wrong("a session number that is none", (unsigned)e->hello);
+        struct session *s = &sessions[e->hello];
+        s->backend = *e;
+        free(e);
+        s->backend.s = s;
+        s->backend.armed = 0;
+        epoll_ctl(ep, EPOLL_CTL_DEL, s->backend.fd, NULL);
+        arm(&s->backend, EPOLLIN);
+        up(s);
+        return;
+    }
+    struct session *s = e->s;
+    if (s->done)
+        return;
+    if (!e->server && (events & EPOLLOUT) && e->hello_have == 0) {
+        uint64_t index = s->index;
+        int err = 0;
+        socklen_t len = sizeof err;
+        getsockopt(e->fd, SOL_SOCKET, SO_ERROR, &err, &len);
+        if (err) {
+            errno = err;
+            die("connect");
+        }
+        send_all(e, &index, HELLO);
+        e->hello_have = HELLO;
+        arm(e, EPOLLIN);
+        return;
+    }
+    if (mode_is("up") || mode_is("down")) {
+        if (events & EPOLLIN)
+            drain(e);
+        if ((events & EPOLLOUT) && n_up == opt.sessions)
+            pour(e);
+    } else if (events & EPOLLIN) {
+        on_ping(e);
+    }
+}
+
+static void poll_once(int timeout_ms)
+{
+    struct epoll_event ev[256];
+    int n = epoll_wait(ep, ev, 256, timeout_ms);
+    for (int i = 0; i < n; i++) {
+        if (ev[i].data.ptr) {
+            on_event(ev[i].data.ptr, ev[i].events);
+            continue;
+        }
+        int fd, one = 1;
+        while ((fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
+            struct end *e = calloc(1, sizeof *e);
+            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+            e->fd = fd;
+            e->server = true;
+            arm(e, EPOLLIN);
+        }
+    }
+}
+
+static double cpu_of(int pid)
+{
+    char path[64], line[1024];
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    FILE *f = fopen(path, "r");
+    if (!f || !fgets(line, sizeof line, f))
+        die(path);
+    fclose(f);
+    unsigned long user, sys;
+    if (sscanf(strrchr(line, ')'), ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &sys) != 2)
+        die(path);
+    return (double)(user + sys) / (double)sysconf(_SC_CLK_TCK);
+}
+
+static long rss_of(int pid)
+{
+    char path[64], line[256];
+    long kib = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "VmRSS: %ld", &kib) == 1)
+            break;
+    if (f)
+        fclose(f);
+    return kib;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void usage(void)
+{
+    fprintf(stderr, "usage: load up|down|ping|idle|setup --connect HOST:PORT --listen HOST:PORT [--sessions N] [--bytes N]\n"
+                    "       [--rounds N] [--seconds N] [--pids A,B] [--same-source]\n");
+    exit(2);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2)
+        usage();
+    opt.mode = argv[1];
+    for (int i = 2; i < argc; i++) {
+        const char *a = argv[i];
+        if (strcmp(a, "--same-source") == 0) {
+            opt.same_source = true;
+            continue;
+        }
+        const char *v = ++i < argc ? argv[i] : NULL;
+        if (!v)
+            usage();
+        if (strcmp(a, "--connect") == 0)
+            parse_addr(v, &opt.connect);
+        else if (strcmp(a, "--listen") == 0)
+            parse_addr(v, &opt.listen);
+        else if (strcmp(a, "--sessions") == 0)
+            opt.sessions = (unsigned)atoi(v);
+        else if (strcmp(a, "--rounds") == 0)
+            opt.rounds = (unsigned)atoi(v);
+        else if (strcmp(a, "--bytes") == 0)
+            opt.bytes = strtoull(v, NULL, 10);
+        else if (strcmp(a, "--seconds") == 0)
+            opt.seconds = atof(v);
+        else if (strcmp(a, "--pids") == 0)
+            for (char *p = strtok((char *)(uintptr_t)v, ","); p && opt.n_pids < 8; p = strtok(NULL, ","))
+                opt.pids[opt.n_pids++] = atoi(p);
+        else
+            usage();
+    }
+    struct rlimit lim;
+    getrlimit(RLIMIT_NOFILE, &lim);
+    lim.rlim_cur = lim.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &lim);
+
+    uint64_t x = 88172645463325252u;
+    for (size_t i = 0; i < PATTERN; i++) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        pattern[i] = pattern[i + PATTERN] = (uint8_t)x;
+    }
+    ep = epoll_create1(0);
+    listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    int one = 1;
+    setsockopt(listen_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (bind(listen_fd, (struct sockaddr *)&opt.listen, sizeof opt.listen) != 0 || listen(listen_fd, 4096) != 0)
+        die("listen");
+    struct epoll_event ev = {.events = EPOLLIN};
+    epoll_ctl(ep, EPOLL_CTL_ADD, listen_fd, &ev);
+    sessions = calloc(opt.sessions, sizeof *sessions);
+    for (unsigned i = 0; i < opt.sessions; i++) {
+        sessions[i].index = i;
+        sessions[i].total = opt.bytes / opt.sessions;
+        sessions[i].rounds_left = (int)opt.rounds;
+    }
+    if (mode_is("ping"))
+        rtts = calloc((size_t)opt.sessions * opt.rounds, sizeof *rtts);
+
+    double cpu0[8], t0 = now();
+    if (mode_is("setup")) {
+        for (int i = 0; i < opt.n_pids; i++)
+            cpu0[i] = cpu_of(opt.pids[i]);
+        for (unsigned next = 0; n_done < opt.sessions;) {
+            while (next < opt.sessions && n_open < 64)
+                open_session(&sessions[next++]);
+            poll_once(1000);
+        }
+    } else {
+        for (unsigned next = 0; n_up < opt.sessions;) {
+            while (next < opt.sessions && next - n_up < 64)
+                open_session(&sessions[next++]);
+            poll_once(1000);
+            if (now() - t0 > 120)
+                wrong("sessions do not come up", n_up);
+        }
+        for (int i = 0; i < opt.n_pids; i++)
+            cpu0[i] = cpu_of(opt.pids[i]);
+        t0 = now();
+        if (mode_is("idle")) {
+            double next_ping = t0;
+            while (now() - t0 < opt.seconds) {
+                if (now() >= next_ping) {
+                    static unsigned turn; /* spread over the 30 s, as routers do */
+                    unsigned slice = opt.sessions / 300 + 1;
+                    for (unsigned i = 0; i < slice; i++)
+                        start_ping(&sessions[turn++ % opt.sessions]);
+                    next_ping += 30.0 * slice / opt.sessions;
+                }
+                poll_once(5);
+            }
+        } else {
+            for (unsigned i = 0; i < opt.sessions; i++) {
+                struct session *s = &sessions[i];
+                if (mode_is("up"))
+                    arm(&s->router, EPOLLIN | EPOLLOUT);
+                else if (mode_is("down"))
+                    arm(&s->backend, EPOLLIN | EPOLLOUT);
+                else
+                    start_ping(s);
+            }
+            while (n_done < opt.sessions)
+                poll_once(1000);
+        }
+    }
+    double t = now() - t0;
+    printf("{\"mode\":\"%s\",\"sessions\":%u,\"seconds\":%.4f", opt.mode, opt.sessions, t);
+    if (mode_is("up") || mode_is("down"))
+        printf(",\"bytes\":%llu,\"gbit_s\":%.3f", (unsigned long long)(opt.bytes / opt.sessions * opt.sessions),
+               (double)(opt.bytes / opt.sessions * opt.sessions) * 8 / t / 1e9);
+    if (mode_is("setup"))
+        printf(",\"per_second\":%.0f", opt.sessions / t);
+    if (n_rtts > 0) {
+        qsort(rtts, n_rtts, sizeof *rtts, by_value);
+        printf(",\"round_trips\":%zu,\"p50_us\":%.1f,\"p99_us\":%.1f", n_rtts, rtts[n_rtts / 2] * 1e6,
+               rtts[n_rtts * 99 / 100] * 1e6);
+    }
+    printf(",\"cpu_seconds\":[");
+    for (int i = 0; i < opt.n_pids; i++)
+        printf("%s%.2f", i ? "," : "", cpu_of(opt.pids[i]) - cpu0[i]);
+    printf("],\"rss_kib\":[");
+    for (int i = 0; i < opt.n_pids; i++)
+        printf("%s%ld", i ? "," : "", rss_of(opt.pids[i]));
+    printf("]}\n");
+    return 0;
+}
