@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/uuid.h"
 
 #define LISTENERS_MAX 64
 
@@ -18,6 +19,7 @@ struct grpc_server {
     struct list peers;
     uint32_t n_peers;
     bool draining;
+    int64_t max_age_ms;
 };
 
 /* A connection of a client, from accept() on. */
@@ -27,7 +29,8 @@ struct peer {
     struct addr addr;
     struct stream *stream;   /* during the handshake */
     struct grpc_conn *conn;  /* after it */
-    struct loop_timer *timer;
+    struct loop_timer *timer; /* for the handshake, then for the connection's age */
+    bool ready;
 };
 
 static void peer_free(struct peer *p)
@@ -50,7 +53,11 @@ static void on_ready(void *arg)
 {
     /* The client's SETTINGS are here: it speaks HTTP/2. */
     struct peer *p = arg;
+    int64_t age = p->server->max_age_ms;
+    p->ready = true;
     loop_timer_stop(p->timer);
+    if (age > 0) /* a tenth more or less, so that a thousand agents do not come back in the same second */
+        loop_timer_start(p->timer, age - age / 10 + (int64_t)(random_u64() % (uint64_t)(age / 5 + 1)), 0);
 }
 
 static void on_call(void *arg, struct grpc_call *call, const char *path, const struct kv *metadata)
@@ -91,6 +98,10 @@ static const struct stream_ops handshake_ops = {.ready = on_stream_ready, .faile
 static void on_timeout(void *arg)
 {
     struct peer *p = arg;
+    if (p->ready) {
+        grpc_conn_drain(p->conn);
+        return;
+    }
     if (p->conn)
         grpc_conn_close(p->conn, "timeout");
     p->conn = NULL;
@@ -135,6 +146,11 @@ struct grpc_server *grpc_server_new(struct loop *loop, struct tls_ctx *tls, cons
     s->arg = arg;
     list_init(&s->peers);
     return s;
+}
+
+void grpc_server_set_max_age(struct grpc_server *s, int64_t ms)
+{
+    s->max_age_ms = ms;
 }
 
 bool grpc_server_listen(struct grpc_server *s, const struct addr *addr, struct err *e)

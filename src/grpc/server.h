@@ -25,6 +25,8 @@ struct grpc_server_ops {
 /* `tls` NULL: h2c with prior knowledge. */
 struct grpc_server *grpc_server_new(struct loop *loop, struct tls_ctx *tls, const struct grpc_server_ops *ops,
                                     void *arg);
+/* Connections older than this are drained (GOAWAY), give or take a tenth; 0: never. For connections that come afterwards. */
+void grpc_server_set_max_age(struct grpc_server *s, int64_t ms);
 bool grpc_server_listen(struct grpc_server *s, const struct addr *addr, struct err *e);
 /* Stops accepting, says GOAWAY on every connection. Those that end by themselves are gone; see grpc_server_connections(). */
 void grpc_server_drain(struct grpc_server *s);

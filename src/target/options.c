@@ -241,6 +241,15 @@ static const struct option table[] = {
      .max = UINT16_MAX,
      .help = "Port of the status pages.",
      FIELD(given.metrics_port)},
+    {.name = "max-connection-age",
+     .kind = OPTION_INT,
+     .env = "KBGP_TARGET_MAX_CONNECTION_AGE",
+     .def = "0",
+     .value = "SECONDS",
+     .help = "End agents' connections after this time; their sessions move to new ones and lose nothing. 0: never",
+     .min = 0,
+     .max = 31536000,
+     FIELD(given.max_connection_age)},
     {.name = "max-sessions",
      .kind = OPTION_INT,
      .env = "KBGP_TARGET_MAX_SESSIONS",
@@ -321,6 +330,7 @@ static bool take_all(struct target_config *c, struct err *e)
     c->local_as = (uint32_t)c->given.local_as;
     c->hold_time = (uint16_t)c->given.hold_time;
     c->max_sessions = (uint32_t)c->given.max_sessions;
+    c->max_connection_age = (uint32_t)c->given.max_connection_age;
     return true;
 }
 

@@ -39,13 +39,14 @@ struct target_config {
     bool human_logs;
     struct addr metrics; /* address and port of the status pages */
     uint32_t max_sessions;
+    uint32_t max_connection_age; /* seconds; 0: no limit */
     bool version; /* --version was given: nothing else has been looked at */
 
     /* As the option engine read it; what is above was made from it. */
     struct {
         struct option_list listen;
         char *backend, *router_id, *log_level, *metrics_addr;
-        int64_t local_as, hold_time, metrics_port, max_sessions;
+        int64_t local_as, hold_time, metrics_port, max_sessions, max_connection_age;
     } given;
 };
 

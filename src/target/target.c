@@ -16,6 +16,7 @@ static void on_tick(void *arg)
 {
     struct target *t = arg;
     registry_tick(&t->registry);
+    log_flush_held(false);
     notify_status("%u sessions, %u agents", t->registry.count, service_stats(t->service)->agents);
     if (!t->stopping)
         return;
@@ -105,6 +106,7 @@ static bool start(struct target *t, struct err *e)
     t->server = grpc_server_new(t->loop, t->tls, &service_ops, t->service);
     if (!t->service || !t->server)
         return err_set(e, "out of memory");
+    grpc_server_set_max_age(t->server, (int64_t)c->max_connection_age * 1000);
     t->api = api_new(t->loop, &c->metrics, target_routes, target_n_routes, t, e);
     if (!t->api) {
         err_prefix(e, "status pages (--metrics-addr, --metrics-port)");
@@ -168,5 +170,6 @@ int target_run(struct target_config *config)
         log_error("kbgp-target cannot start", LOG_STR("error", e.text));
     }
     finish(&t);
+    log_flush_held(true);
     return started ? 0 : 1;
 }
