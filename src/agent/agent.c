@@ -1,12 +1,16 @@
 #include "agent/agent.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 
+#include "agent/pages.h"
+#include "agent/reload.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/uuid.h"
+#include "bridge/tcp_end.h"
 #include "daemon/notify.h"
 
 /* Address space for rings: 1 GiB, taken only as it fills. */
@@ -28,16 +32,50 @@ static void on_answer(void *arg, const struct control_response *r, bool pushed)
     device_answered(&a->host, r);
 }
 
-static const struct control_ops control_ops = {.answer = on_answer};
+static bool on_rejected(void *arg)
+{
+    return reload_rejected_token(arg);
+}
+
+static void on_control_changed(void *arg)
+{
+    agent_check_health(arg, false);
+}
+
+static const struct control_ops control_ops = {
+    .answer = on_answer, .rejected = on_rejected, .changed = on_control_changed};
+
+static void on_health_timer(void *arg)
+{
+    agent_check_health(arg, true);
+}
+
+/* The line of `systemctl status`; sent when it changes. */
+static void tell_status(struct agent *a)
+{
+    const struct control_stats *s = control_stats(a->host.control);
+    char text[sizeof a->status];
+    snprintf(text, sizeof text, "%s%u session%s, %s %.100s", a->stopping ? "stopping, " : "", a->host.count,
+             a->host.count == 1 ? "" : "s",
+             s->connected  ? "connected to"
+             : s->rejected ? "credentials rejected by"
+                           : "not connected to",
+             a->config->target);
+    if (strcmp(text, a->status) == 0)
+        return;
+    strcpy(a->status, text);
+    notify_status("%s", text);
+}
 
 static void on_tick(void *arg)
 {
     struct agent *a = arg;
     device_tick(&a->host);
     arena_trim(a->host.pool.arena);
-    notify_status("%u sessions, Control %s", a->host.count,
-                  control_stats(a->host.control)->connected ? "connected" : "not connected");
-    if (a->stopping && a->host.count == 0)
+    reload_tick(a);
+    log_flush_held(false);
+    tell_status(a);
+    if (a->stopping && a->host.count == 0 && export_drained(a->export))
         loop_stop(a->loop);
 }
 
@@ -63,6 +101,8 @@ static void on_stop(void *arg, int signum)
     }
     a->stopping = true;
     notify_stopping();
+    agent_check_health(a, false);
+    tell_status(a);
     log_info("stopping", LOG_STR("signal", strsignal(signum)), LOG_NUM("sessions", a->host.count));
     while (a->n_listeners > 0)
         listener_free(a->listeners[--a->n_listeners]);
@@ -74,15 +114,8 @@ static void on_stop(void *arg, int signum)
 
 static void on_reload(void *arg, int signum)
 {
-    struct agent *a = arg;
-    struct err e;
     (void)signum;
-    if (!a->config->token_path)
-        return;
-    if (agent_token_read(a->config->token_path, a->config->token, &e))
-        log_info("token read again", LOG_STR("file", a->config->token_path));
-    else
-        log_error("token cannot be read again, going on with the old one", LOG_STR("error", e.text));
+    reload_all(arg);
 }
 
 /* --- start --- */
@@ -97,6 +130,40 @@ static void raise_descriptor_limit(void)
     }
 }
 
+/* A core file would hold the token and the routers' keys. The soft limit only: prlimit(1) brings it back. */
+static void forbid_core_file(void)
+{
+    struct rlimit lim;
+    if (getrlimit(RLIMIT_CORE, &lim) == 0) {
+        lim.rlim_cur = 0;
+        setrlimit(RLIMIT_CORE, &lim);
+    }
+}
+
+static void write_metrics(void *arg, struct metrics_writer *w)
+{
+    agent_metrics(arg, w);
+}
+
+static bool start_export(struct agent *a, struct err *e)
+{
+    const struct agent_config *c = a->config;
+    struct export_config config = {
+        .loop = a->loop,
+        .curl = a->curl,
+        .logs_url = c->log_export ? c->log_export_url : NULL,
+        .metrics_url = c->metrics_export_url,
+        .email = c->email,
+        .token = c->token,
+        .ca_file = c->ca_file,
+        .resource = {.name = "kbgp", .version = KBGP_VERSION, .instance = a->instance.text},
+        .metrics = write_metrics,
+        .arg = a,
+    };
+    a->export = export_new(&config, e);
+    return a->export != NULL;
+}
+
 static bool listen_all(struct agent *a, struct err *e)
 {
     const struct agent_config *c = a->config;
@@ -106,6 +173,8 @@ static bool listen_all(struct agent *a, struct err *e)
         if (!l)
             return false;
         a->listeners[a->n_listeners++] = l;
+        /* A router with GTSM wants TTL 255 of the SYN-ACK, too, which is the listener's. */
+        tcp_end_bgp_options(listener_fd(l), c->listeners[i].family);
         log_info("listening for BGP", LOG_STR("local-addr", addr_text(listener_addr(l), text)));
     }
     return true;
@@ -117,6 +186,7 @@ static bool start(struct agent *a, struct err *e)
     a->instance = uuid_v4();
     a->started_ms = clock_mono_ms();
     raise_descriptor_limit();
+    forbid_core_file();
     a->loop = loop_new(e);
     if (!a->loop)
         return false;
@@ -124,7 +194,8 @@ static bool start(struct agent *a, struct err *e)
     if (!a->curl)
         return false;
     if (!c->insecure) {
-        struct tls_client_config tls = {.ca_file = c->ca_file, .cert_file = c->tls_cert, .key_file = c->tls_key};
+        struct tls_client_config tls = {
+            .ca_file = c->ca_file, .cert_file = c->tls_cert, .key_file = c->tls_key};
         a->tls = tls_client_ctx(&tls, e);
         if (!a->tls)
             return false;
@@ -132,13 +203,20 @@ static bool start(struct agent *a, struct err *e)
     a->channel = (struct grpc_channel_config){
         .loop = a->loop,
         .curl = a->curl,
-        .target = {.host = c->target_host, .port = c->target_port, .tls = a->tls, .server_name = c->tls_server_name},
+        .target = {.host = c->target_host,
+                   .port = c->target_port,
+                   .tls = a->tls,
+                   .server_name = c->tls_server_name},
         .authority = c->target,
+        .stats = &a->channel_stats,
     };
     struct device_host *h = &a->host;
     h->loop = a->loop;
     h->seed = random_u64();
     list_init(&h->devices);
+    records_init(&h->records, random_u64());
+    h->keep_records = c->metrics_per_device;
+    health_init(&a->health, clock_mono_ms());
     h->meta = (struct meta_agent){.email = c->email,
                                   .token = c->token,
                                   .site_id = (uint32_t)c->site_id,
@@ -157,12 +235,16 @@ static bool start(struct agent *a, struct err *e)
     h->control = control_new(&a->channel, &h->meta, &control_ops, a);
     if (!h->uplink || !h->control)
         return err_set(e, "out of memory");
+    if (!start_export(a, e))
+        return false;
     /* Routers come last, when everything that serves them is there. */
     if (!listen_all(a, e))
         return false;
     a->tick = loop_timer_new(a->loop, on_tick, a);
     loop_timer_start(a->tick, TICK_MS, TICK_MS);
     a->stop_deadline = loop_timer_new(a->loop, on_stop_deadline, a);
+    a->health_timer = loop_timer_new(a->loop, on_health_timer, a);
+    loop_timer_start(a->health_timer, 0, HEALTH_PERIOD_MS);
     int64_t watchdog = notify_watchdog_interval_ms();
     if (watchdog > 0) {
         a->watchdog = loop_timer_new(a->loop, on_watchdog, a);
@@ -178,6 +260,7 @@ static bool start(struct agent *a, struct err *e)
 
 static void finish(struct agent *a)
 {
+    export_free(a->export);
     while (a->n_listeners > 0)
         listener_free(a->listeners[--a->n_listeners]);
     if (a->host.control)
@@ -187,6 +270,7 @@ static void finish(struct agent *a)
     api_free(a->api);
     loop_timer_free(a->tick);
     loop_timer_free(a->stop_deadline);
+    loop_timer_free(a->health_timer);
     loop_timer_free(a->watchdog);
     loop_signal_free(a->sigterm);
     loop_signal_free(a->sigint);
@@ -209,6 +293,7 @@ int agent_run(struct agent_config *config)
                  LOG_STR("target", config->target), LOG_NUM("multi", config->multi));
         notify_ready();
         loop_run(a.loop);
+        log_flush_held(true);
         log_info("stopped");
     } else {
         log_error("kbgp cannot start", LOG_STR("error", e.text));

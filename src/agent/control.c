@@ -20,7 +20,8 @@ struct control_group {
     struct list node;
     struct addr device;
     struct list waiters;
-    bool asked; /* on this stream */
+    bool asked;       /* on this stream */
+    int64_t asked_ns; /* when */
 };
 
 struct control {
@@ -43,9 +44,32 @@ struct control {
     struct list groups;
     uint32_t n_waiters;
     struct control_stats stats;
+    int64_t heartbeat_tx_ns;
+    bool lost; /* the stream was up and is gone: on_down() knows why */
 };
 
 static void open_call(struct control *c);
+
+const char *control_reconnect_name(enum control_reconnect reason)
+{
+    static const char *const names[CONTROL_RECONNECTS] = {
+        [CONTROL_RECONNECT_CLOSED] = "closed",
+        [CONTROL_RECONNECT_RESET] = "reset",
+        [CONTROL_RECONNECT_PING_TIMEOUT] = "ping_timeout",
+        [CONTROL_RECONNECT_PROTOCOL] = "protocol",
+        [CONTROL_RECONNECT_GOAWAY] = "goaway",
+        [CONTROL_RECONNECT_HEARTBEAT_TIMEOUT] = "heartbeat_timeout",
+        [CONTROL_RECONNECT_ENDED] = "ended",
+        [CONTROL_RECONNECT_AUTH] = "auth",
+    };
+    return names[reason];
+}
+
+static void tell_changed(struct control *c)
+{
+    if (c->ops->changed)
+        c->ops->changed(c->arg);
+}
 
 /* --- sending --- */
 
@@ -59,6 +83,7 @@ static void enqueue(struct control *c, const struct control_request *m)
         buf_append(&c->tx, &len, sizeof len);
         buf_append(&c->tx, buf_begin(&message), len);
         c->stats.messages_tx++;
+        c->stats.messages[m->action == CONTROL_KEEPALIVE ? CONTROL_TX_KEEPALIVE : CONTROL_TX_REQUEST]++;
         grpc_call_wake(c->call);
     }
     buf_free(&message);
@@ -89,6 +114,7 @@ static void ask_group(struct control *c, struct control_group *g)
     const struct control_lookup *first = LIST_ITEM(g->waiters.next, struct control_lookup, node);
     struct control_request m = {.action = CONTROL_CARRY_ON, .device = first->device, .proxy = first->proxy};
     g->asked = true;
+    g->asked_ns = clock_mono_ns();
     enqueue(c, &m);
 }
 
@@ -100,7 +126,9 @@ static void on_heartbeat(void *arg)
     struct control_request m = {.action = CONTROL_KEEPALIVE};
     enqueue(c, &m);
     c->stats.heartbeat_tx_wall_ns = clock_wall_ns();
-    c->stats.heartbeat_tx_ms = clock_mono_ms();
+    c->heartbeat_tx_ns = clock_mono_ns();
+    c->stats.heartbeat_tx_ms = c->heartbeat_tx_ns / 1000000;
+    c->stats.heartbeat_waits = true;
     loop_timer_start(c->heartbeat_wait, CONTROL_HEARTBEAT_WAIT_MS, 0);
 }
 
@@ -115,6 +143,7 @@ static void mark_up(struct control *c)
     c->stats.since_wall_ns = clock_wall_ns();
     c->stats.since_ms = clock_mono_ms();
     log_info("Control stream is up", LOG_STR("target", c->config.authority));
+    tell_changed(c);
 }
 
 static void mark_down(struct control *c)
@@ -124,6 +153,7 @@ static void mark_down(struct control *c)
     buf_free(&c->rx);
     loop_timer_stop(c->heartbeat);
     loop_timer_stop(c->heartbeat_wait);
+    c->stats.heartbeat_waits = false;
     LIST_FOREACH (node, &c->groups)
         LIST_ITEM(node, struct control_group, node)->asked = false;
     if (!c->stats.connected)
@@ -133,7 +163,29 @@ static void mark_down(struct control *c)
     c->stats.connected = false;
     c->stats.since_wall_ns = clock_wall_ns();
     c->stats.since_ms = clock_mono_ms();
-    c->stats.reconnects++;
+    tell_changed(c);
+}
+
+static void on_rejected(struct control *c, const struct grpc_status *status, bool connected)
+{
+    int64_t wait = REJECTED_RETRY_MS;
+    bool told = c->stats.rejected;
+    if (c->config.stats)
+        c->config.stats->failures[GRPC_FAILURE_AUTH]++;
+    c->stats.rejected = true;
+    if (c->ops->rejected(c->arg)) {
+        /* Others, that have not been tried. */
+        backoff_reset(&c->backoff);
+        wait = backoff_next(&c->backoff, random_u64());
+        told = true;
+        c->stats.rejected = false;
+    }
+    if (connected)
+        loop_timer_start(c->retry, wait, 0);
+    if (!told)
+        log_error("the target rejected the credentials: check --email and --token",
+                  LOG_STR("email", c->agent.email), LOG_STR("target", c->config.authority),
+                  LOG_STR("grpc-message", status->message), LOG_NUM("retry-ms", wait));
 }
 
 static void on_closed(void *arg, const struct grpc_status *status)
@@ -142,19 +194,22 @@ static void on_closed(void *arg, const struct grpc_status *status)
     bool was_up = c->stats.connected;
     mark_down(c);
     enum grpc_channel_state state = grpc_channel_state(c->channel);
-    int64_t wait = 0;
-    if (state == GRPC_CHANNEL_READY || state == GRPC_CHANNEL_DRAINING) {
-        /* The call ended, not the connection: the wait is ours. */
-        wait = status->code == GRPC_UNAUTHENTICATED ? REJECTED_RETRY_MS : backoff_next(&c->backoff, random_u64());
-        loop_timer_start(c->retry, wait, 0);
-    }
+    bool connected = state == GRPC_CHANNEL_READY || state == GRPC_CHANNEL_DRAINING;
+    if (was_up && state == GRPC_CHANNEL_READY)
+        c->stats.reconnects[status->code == GRPC_UNAUTHENTICATED ? CONTROL_RECONNECT_AUTH : CONTROL_RECONNECT_ENDED]++;
+    else if (was_up && state == GRPC_CHANNEL_DRAINING)
+        c->stats.reconnects[CONTROL_RECONNECT_GOAWAY]++;
+    else
+        c->lost = was_up;
     if (status->code == GRPC_UNAUTHENTICATED) {
-        if (!c->stats.rejected)
-            log_error("the target rejected the credentials: check --email and --token",
-                      LOG_STR("email", c->agent.email), LOG_STR("target", c->config.authority),
-                      LOG_STR("grpc-message", status->message), LOG_NUM("retry-ms", wait));
-        c->stats.rejected = true;
+        on_rejected(c, status, connected);
         return;
+    }
+    int64_t wait = 0;
+    if (connected) {
+        /* The call ended, not the connection: the wait is ours. */
+        wait = backoff_next(&c->backoff, random_u64());
+        loop_timer_start(c->retry, wait, 0);
     }
     /* A lost connection has its own line (on_down). */
     if (wait > 0)
@@ -169,6 +224,7 @@ static void on_heartbeat_wait(void *arg)
     log_warn("Control stream is dead: no answer to a KEEPALIVE, opening another",
              LOG_STR("target", c->config.authority), LOG_NUM("timeout-ms", CONTROL_HEARTBEAT_WAIT_MS));
     struct grpc_call *call = c->call;
+    c->stats.reconnects[CONTROL_RECONNECT_HEARTBEAT_TIMEOUT] += c->stats.connected;
     mark_down(c);
     if (call)
         grpc_call_cancel(call);
@@ -214,6 +270,7 @@ static void on_message(struct control *c, const uint8_t *p, size_t n)
     c->stats.messages_rx++;
     mark_up(c);
     if (!control_response_decode(p, n, &r, &e)) {
+        c->stats.messages[CONTROL_RX_UNUSABLE]++;
         log_warn("Control message is not usable, ignoring it", LOG_STR("target", c->config.authority),
                  LOG_STR("error", e.text));
         return;
@@ -221,12 +278,23 @@ static void on_message(struct control *c, const uint8_t *p, size_t n)
     if (r.action == CONTROL_KEEPALIVE) {
         c->stats.heartbeat_rx_wall_ns = clock_wall_ns();
         c->stats.heartbeat_rx_ms = clock_mono_ms();
-        c->stats.heartbeat_rtt_ms = c->stats.heartbeat_rx_ms - c->stats.heartbeat_tx_ms;
+        c->stats.messages[CONTROL_RX_KEEPALIVE]++;
+        if (c->stats.heartbeat_waits) {
+            int64_t rtt = clock_mono_ns() - c->heartbeat_tx_ns;
+            c->stats.heartbeat_rtt_ms = rtt / 1000000;
+            metrics_observe(&c->stats.heartbeat_rtt, rtt);
+        }
+        c->stats.heartbeat_waits = false;
         loop_timer_stop(c->heartbeat_wait);
+        tell_changed(c);
         return;
     }
     struct control_group *g = find_group(c, &r.device);
-    c->ops->answer(c->arg, &r, r.device.port == 0);
+    bool pushed = r.device.port == 0;
+    c->stats.messages[pushed ? CONTROL_RX_PUSH : CONTROL_RX_ANSWER]++;
+    if (!pushed && g && g->asked)
+        metrics_observe(&c->stats.lookup, clock_mono_ns() - g->asked_ns);
+    c->ops->answer(c->arg, &r, pushed);
     /* Asking anew during the callbacks below must not meet the group that is being served. */
     if (g)
         serve_group(c, g, &r);
@@ -244,6 +312,7 @@ static void on_message_begin(void *arg, uint32_t len)
     struct control *c = arg;
     buf_free(&c->rx);
     c->rx_too_long = len > CONTROL_MESSAGE_MAX;
+    c->stats.messages[CONTROL_RX_UNUSABLE] += c->rx_too_long;
     if (c->rx_too_long)
         log_warn("Control message is too long, ignoring it", LOG_STR("target", c->config.authority),
                  LOG_NUM("bytes", len), LOG_NUM("limit", CONTROL_MESSAGE_MAX));
@@ -304,6 +373,16 @@ static void on_up(void *arg)
     open_call(arg);
 }
 
+void control_credentials_changed(struct control *c)
+{
+    if (!c->stats.rejected)
+        return;
+    c->stats.rejected = false;
+    backoff_reset(&c->backoff);
+    if (loop_timer_active(c->retry))
+        loop_timer_start(c->retry, backoff_next(&c->backoff, random_u64()), 0);
+}
+
 static const struct grpc_channel_ops channel_ops;
 
 /* GOAWAY: the old connection is not waited for; asking again on a new one costs nothing. */
@@ -313,6 +392,7 @@ static void on_abandon(void *arg)
     struct grpc_channel *old = c->channel;
     if (c->call)
         grpc_call_cancel(c->call);
+    c->stats.reconnects[CONTROL_RECONNECT_GOAWAY] += c->stats.connected;
     mark_down(c);
     loop_timer_stop(c->retry);
     c->channel = grpc_channel_new(&c->config, &channel_ops, c);
@@ -333,6 +413,9 @@ static void on_down(void *arg, const char *stage, const struct err *why, int64_t
     if (retry_ms < 0)
         return; /* a drained one: on_abandon() sees to it */
     loop_timer_stop(c->retry);
+    for (unsigned i = 0; c->lost && i <= CONTROL_RECONNECT_PROTOCOL; i++)
+        c->stats.reconnects[i] += strcmp(stage, control_reconnect_name(i)) == 0;
+    c->lost = false;
     log_warn("no connection to the target", LOG_STR("target", c->config.authority), LOG_STR("channel", "control"),
              LOG_STR("stage", stage), LOG_STR("error", why->text), LOG_NUM("retry-ms", retry_ms));
 }
@@ -434,6 +517,11 @@ const struct control_stats *control_stats(const struct control *c)
     return &c->stats;
 }
 
+const struct grpc_channel *control_channel(const struct control *c)
+{
+    return c->channel;
+}
+
 const struct answers *control_answers(const struct control *c)
 {
     return &c->answers;
@@ -454,6 +542,8 @@ struct control *control_new(const struct grpc_channel_config *channel, const str
     c->loop = channel->loop;
     c->seed = random_u64();
     list_init(&c->groups);
+    metrics_histogram_init_latency(&c->stats.heartbeat_rtt);
+    metrics_histogram_init_latency(&c->stats.lookup);
     answers_init(&c->answers, random_u64());
     backoff_init(&c->backoff);
     c->retry = loop_timer_new(c->loop, on_retry, c);

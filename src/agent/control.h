@@ -6,6 +6,7 @@
 
 #include "base/addr.h"
 #include "base/list.h"
+#include "daemon/metrics.h"
 #include "grpc/channel.h"
 #include "relay/answers.h"
 #include "relay/meta.h"
@@ -43,16 +44,48 @@ struct control_lookup {
 struct control_ops {
     /* Every answer and every push, before it serves those that wait. */
     void (*answer)(void *arg, const struct control_response *r, bool pushed);
+    /* The target has rejected the credentials: looks whether there are others by now. True: there are. */
+    bool (*rejected)(void *arg);
+    /* The stream came up or went down, or a heartbeat was answered. */
+    void (*changed)(void *arg);
+};
+
+/* Why the stream, once up, had to be opened again; also the label `reason` of kbgp_control_reconnects_total. */
+enum control_reconnect {
+    CONTROL_RECONNECT_CLOSED, /* the connection: closed, broken, no answer to a PING, not HTTP/2 any more */
+    CONTROL_RECONNECT_RESET,
+    CONTROL_RECONNECT_PING_TIMEOUT,
+    CONTROL_RECONNECT_PROTOCOL,
+    CONTROL_RECONNECT_GOAWAY,            /* the target is about to end the connection */
+    CONTROL_RECONNECT_HEARTBEAT_TIMEOUT, /* no answer to a KEEPALIVE */
+    CONTROL_RECONNECT_ENDED,             /* the target ended the call */
+    CONTROL_RECONNECT_AUTH,              /* the same, with UNAUTHENTICATED */
+    CONTROL_RECONNECTS
+};
+const char *control_reconnect_name(enum control_reconnect reason);
+
+enum control_kind {
+    CONTROL_TX_REQUEST,
+    CONTROL_TX_KEEPALIVE,
+    CONTROL_RX_ANSWER,
+    CONTROL_RX_PUSH, /* not asked for: it has no port */
+    CONTROL_RX_KEEPALIVE,
+    CONTROL_RX_UNUSABLE,
+    CONTROL_KINDS
 };
 
 struct control_stats {
     bool connected;
     int64_t since_wall_ns, since_ms; /* when it came up (or went down; 0: never up) */
     uint64_t messages_rx, messages_tx;
+    uint64_t messages[CONTROL_KINDS]; /* the same by enum control_kind */
     int64_t heartbeat_tx_wall_ns, heartbeat_tx_ms;
     int64_t heartbeat_rx_wall_ns, heartbeat_rx_ms;
     int64_t heartbeat_rtt_ms; /* of the last answered one */
-    uint64_t reconnects;
+    bool heartbeat_waits;     /* the last one is not answered yet */
+    uint64_t reconnects[CONTROL_RECONNECTS];
+    struct metrics_histogram heartbeat_rtt;
+    struct metrics_histogram lookup; /* from a question to its answer */
     bool rejected; /* the last attempt was answered UNAUTHENTICATED */
 };
 
@@ -73,7 +106,12 @@ bool control_blocked(struct control *c, const struct addr *device);
 /* Drops what is known of a device: the next connection asks anew. */
 void control_forget(struct control *c, const struct addr *device);
 
+/* The credentials have changed: if the target had rejected the old ones, it is asked again soon. */
+void control_credentials_changed(struct control *c);
+
 const struct control_stats *control_stats(const struct control *c);
+/* The stream's connection, to look at. */
+const struct grpc_channel *control_channel(const struct control *c);
 const struct answers *control_answers(const struct control *c);
 
 #endif

@@ -42,12 +42,43 @@ static struct names names_of(const struct device *d)
     LOG_STR("device", (n).label), LOG_STR("local-addr", (n).local), MODULE, LOG_STR("peer-addr", (n).peer),        \
         LOG_STR("session-id", (d)->session_id.text)
 
+/* --- how it stands --- */
+
+enum device_phase device_phase(const struct device *d)
+{
+    const struct session *s = d->bridge ? bridge_session(d->bridge) : NULL;
+    if (s && (s->tcp_eof || s->peer_done))
+        return DEVICE_CLOSING;
+    if (d->state == DEVICE_RELAYING)
+        return DEVICE_ACTIVE;
+    return d->streams == 0 ? DEVICE_WAITING : DEVICE_RESUMING;
+}
+
+const char *device_phase_name(enum device_phase phase)
+{
+    static const char *const names[DEVICE_PHASES] = {[DEVICE_WAITING] = "waiting",
+                                                     [DEVICE_ACTIVE] = "active",
+                                                     [DEVICE_RESUMING] = "resuming",
+                                                     [DEVICE_CLOSING] = "closing"};
+    return names[phase];
+}
+
+struct record_session device_carried(const struct device *d)
+{
+    const struct session *s = bridge_session(d->bridge);
+    return (struct record_session){.bytes = {s->sent.bytes, s->received.bytes}, .seen = &s->seen};
+}
+
 /* --- life --- */
 
 static void device_free(struct device *d)
 {
     struct device_host *h = d->host;
     list_remove(&d->node);
+    if (d->record) {
+        struct record_session carried = device_carried(d);
+        records_end(&h->records, d->record, &carried);
+    }
     if (d->bridge)
         map_remove(&h->by_ip, &d->by_ip);
     h->count--;
@@ -87,7 +118,7 @@ static void remember_answer(struct device *d, const struct control_response *r)
 static const struct bridge_ops bridge_ops;
 
 /* Allowed: a session comes to be. False: it could not, and the device is gone. */
-static bool begin_session(struct device *d)
+static bool begin_session(struct device *d, const struct control_response *r)
 {
     struct device_host *h = d->host;
     struct err e;
@@ -110,6 +141,8 @@ static bool begin_session(struct device *d)
         device_free(d);
         return false;
     }
+    if (h->keep_records)
+        d->record = records_begin(&h->records, &d->peer, r, d->accepted_wall_ns);
     return true;
 }
 
@@ -131,7 +164,7 @@ static void verdict(struct device *d, enum control_verdict v, const struct contr
     switch (v) {
     case CONTROL_ALLOW:
         remember_answer(d, r);
-        if (d->bridge || begin_session(d))
+        if (d->bridge || begin_session(d, r))
             take_seat(d);
         return;
     case CONTROL_BLOCK:
@@ -201,6 +234,7 @@ static void open_call(struct device *d)
             log_warn("metadata from the target is not fit for a call, left out", LOG_NUM("count", left_out),
                      LOG_STR("key", left_out_key), WHO(d, n));
         d->state = DEVICE_RELAYING;
+        d->streams++;
         d->host->stats.streams_opened++;
         bridge_attach(d->bridge, call);
     } else if (uplink_is_up(&d->seat) && !uplink_seat_good(&d->seat)) {
@@ -242,7 +276,10 @@ static void on_metadata(void *arg, const struct kv *metadata)
     kv_trim(&d->server_metadata);
     struct session *s = bridge_session(d->bridge);
     struct session_counters theirs = meta_read_counters(metadata);
+    d->host->stats.resumed += d->streams > 1;
     if (!session_peer_counters(s, &theirs)) {
+        d->kill_reason = "the target counts other messages than we do: bytes were lost";
+        d->host->stats.counters_differed++;
         struct names n = names_of(d);
         log_warn("the target counts other messages than we do: bytes were lost, killing the session", WHO(d, n),
                  LOG_NUM("counter-up", s->sent_before.messages), LOG_NUM("counter-down", s->received_before.messages),
@@ -282,41 +319,53 @@ static void on_reopen(void *arg)
     take_seat(arg);
 }
 
-static const char *end_reason(const struct device *d, enum session_todo how, const struct grpc_status *status)
+/* What a direction says in the line about a session's end. */
+struct side_fields {
+    char text[BGP_WATCH_TEXT_MAX];
+    const char *notification; /* NULL: none */
+    int64_t silent_ms;        /* -1: it never said anything */
+};
+
+static void side_fields(struct side_fields *f, const struct bgp_watch_side *side, int64_t now)
+{
+    f->notification = bgp_watch_notification_text(side, f->text);
+    f->silent_ms = side->message.mono_ms == 0 ? -1 : now - side->message.mono_ms;
+}
+
+/* The one line about a session's end: who, why, how long, how much. Does not free it. */
+static void log_ended(struct device *d, const struct ending *e)
 {
     const struct session *s = bridge_session(d->bridge);
-    if (how == SESSION_ABORT)
-        return s->kill_received ? "the target sent KILL" : "killed";
-    if (status->code != GRPC_OK)
-        return "the target ended the session with an error";
-    if (d->host->stopping)
-        return "the agent stops";
-    if (s->tcp_broken)
-        return "the router reset the connection";
-    return s->tcp_eof ? "the router closed the connection" : "the target closed the session";
+    const struct bgp_watch *seen = &s->seen;
+    struct names n = names_of(d);
+    struct side_fields up, down;
+    int64_t now = clock_mono_ms();
+    int64_t established = seen->established.mono_ms == 0 ? 0 : now - seen->established.mono_ms;
+    side_fields(&up, &seen->out, now);
+    side_fields(&down, &seen->in, now);
+    d->host->stats.closed[e->cause]++;
+    log_info("session ended", WHO(d, n), LOG_STR("ended-by", ending_by_name(e->by)), LOG_STR("reason", e->reason),
+             LOG_STR("cause", ending_cause_name(e->cause)), LOG_NUM("duration-ms", now - d->accepted_ms),
+             LOG_NUM("established-ms", established), LOG_NUM("bytes-up", s->sent.bytes),
+             LOG_NUM("bytes-down", s->received.bytes), LOG_NUM("messages-up", s->sent.messages),
+             LOG_NUM("messages-down", s->received.messages),
+             LOG_NUM("bgp-messages-up", bgp_watch_messages(&seen->out)),
+             LOG_NUM("bgp-messages-down", bgp_watch_messages(&seen->in)), LOG_STR("notification-up", up.notification),
+             LOG_STR("notification-down", down.notification), LOG_NUM("hold-time", bgp_watch_hold_time(seen)),
+             LOG_NUM("silent-up-ms", up.silent_ms), LOG_NUM("silent-down-ms", down.silent_ms),
+             LOG_NUM("streams", d->streams));
 }
 
 static void on_over(void *arg, enum session_todo how, const struct grpc_status *status)
 {
     struct device *d = arg;
     struct device_host *h = d->host;
-    const struct session *s = bridge_session(d->bridge);
-    struct names n = names_of(d);
-    if (how == SESSION_ABORT) {
+    struct ending e;
+    (void)status;
+    if (how == SESSION_ABORT)
         control_forget(h->control, &d->peer);
-        if (s->kill_received)
-            h->stats.killed_by_target++;
-        else
-            h->stats.killed_by_us++;
-    } else if (s->tcp_eof) {
-        h->stats.closed_device++;
-    } else {
-        h->stats.closed_target++;
-    }
-    log_info("session ended", WHO(d, n), LOG_STR("reason", end_reason(d, how, status)),
-             LOG_NUM("duration-ms", clock_mono_ms() - d->accepted_ms), LOG_NUM("bytes-up", s->sent.bytes),
-             LOG_NUM("bytes-down", s->received.bytes), LOG_NUM("messages-up", s->sent.messages),
-             LOG_NUM("messages-down", s->received.messages));
+    ending_of(&e, bridge_session(d->bridge), how, h->stopping, d->kill_reason, clock_mono_ms());
+    log_ended(d, &e);
     device_free(d);
 }
 
@@ -374,6 +423,7 @@ void device_answered(struct device_host *h, const struct control_response *r)
         if (!logged)
             log_denied(d, r);
         logged = true;
+        d->kill_reason = "the target denied the device";
         session_kill(bridge_session(d->bridge));
         bridge_kick(d->bridge);
     }
@@ -393,9 +443,23 @@ void device_tick(struct device_host *h)
         struct names n = names_of(d);
         log_warn("the router has gone and the target cannot be told, giving the session up", WHO(d, n),
                  LOG_NUM("bytes-lost", bridge_session(d->bridge)->out.len));
-        h->stats.gave_up++;
+        struct ending e = {.by = ENDING_BY_ROUTER, .cause = ENDING_UNDELIVERABLE};
+        snprintf(e.reason, sizeof e.reason, "the router closed the connection, and the target could not be told within %d s",
+                 DEVICE_GIVE_UP_MS / 1000);
+        log_ended(d, &e);
         device_free(d);
     }
+}
+
+/* The agent stops and does not wait for this one. */
+static void cut(struct device *d)
+{
+    struct ending e;
+    if (d->bridge) {
+        ending_of(&e, bridge_session(d->bridge), SESSION_CLOSE, true, NULL, clock_mono_ms());
+        log_ended(d, &e);
+    }
+    device_free(d);
 }
 
 void device_stop_all(struct device_host *h)
@@ -406,13 +470,14 @@ void device_stop_all(struct device_host *h)
         if (d->bridge && bridge_has_call(d->bridge))
             bridge_eof(d->bridge);
         else
-            device_free(d);
+            cut(d);
     }
 }
 
 void device_free_all(struct device_host *h)
 {
     while (!list_empty(&h->devices))
-        device_free(LIST_ITEM(h->devices.next, struct device, node));
+        cut(LIST_ITEM(h->devices.next, struct device, node));
     map_free(&h->by_ip);
+    records_free(&h->records);
 }

@@ -5,6 +5,8 @@
 #include <stdint.h>
 
 #include "agent/control.h"
+#include "agent/ending.h"
+#include "agent/record.h"
 #include "agent/uplink.h"
 #include "base/addr.h"
 #include "base/list.h"
@@ -32,13 +34,16 @@ struct device_host {
     struct meta_agent meta;
     struct list devices;   /* oldest first */
     struct map by_ip;      /* of connections that are allowed */
+    struct records records;
+    bool keep_records; /* for the per-device metrics */
     uint64_t seed;
     uint32_t count;
     bool stopping;
     struct {
         uint64_t accepted, refused_blocked, refused_timeout, refused_limit;
-        uint64_t closed_device, closed_target, killed_by_target, killed_by_us, gave_up;
+        uint64_t closed[ENDING_CAUSES]; /* sessions that were allowed */
         uint64_t streams_opened, streams_lost;
+        uint64_t resumed, counters_differed;
     } stats;
 };
 
@@ -54,6 +59,9 @@ struct device {
     struct control_lookup lookup;
     struct uplink_seat seat;
     struct bridge *bridge; /* NULL while ASKING for the first time */
+    struct record *record; /* of the device; NULL before it is allowed, or where none is kept */
+    uint32_t streams;      /* Data calls so far */
+    const char *kill_reason; /* why we killed the session: a constant; NULL: we did not */
     struct loop_timer *retry;
     struct backoff backoff;
     /* Of the Data call that is open (or was last): */
@@ -67,6 +75,20 @@ struct device {
     int64_t eof_ms; /* when it was first seen that the router has closed; 0: it has not */
     bool denied_again; /* PERMISSION_DENIED on Data: Control is to be asked before the next try */
 };
+
+/* How a session stands, for people: the label `state` of kbgp_sessions. */
+enum device_phase {
+    DEVICE_WAITING,  /* no Data call yet: the device is being asked about, or the target cannot be reached */
+    DEVICE_ACTIVE,   /* relaying */
+    DEVICE_RESUMING, /* the Data call was lost, the next one is on its way */
+    DEVICE_CLOSING,  /* one end has closed, the rest is being delivered */
+    DEVICE_PHASES
+};
+enum device_phase device_phase(const struct device *d);
+const char *device_phase_name(enum device_phase phase);
+
+/* What the session has carried so far; `d` has a bridge. */
+struct record_session device_carried(const struct device *d);
 
 /* The most sessions at once. */
 #define DEVICE_SESSIONS_MAX 20000

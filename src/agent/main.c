@@ -1,7 +1,28 @@
 #include <stdio.h>
 
 #include "agent/agent.h"
+#include "agent/check.h"
 #include "agent/options.h"
+#include "agent/show.h"
+
+static int run(struct agent_config *config)
+{
+    if (config->version) {
+        printf("kbgp %s\n", KBGP_VERSION);
+        return 0;
+    }
+    switch (config->command) {
+    case AGENT_CHECK:
+        return config->ready ? check_ready(config) : check_run(config);
+    case AGENT_STATUS:
+        return show_status(config);
+    case AGENT_SESSIONS:
+        return show_sessions(config);
+    case AGENT_RUN:
+        break;
+    }
+    return agent_run(config);
+}
 
 int main(int argc, char **argv)
 {
@@ -17,10 +38,7 @@ int main(int argc, char **argv)
         code = 2;
         break;
     case OPTIONS_OK:
-        if (config.version)
-            printf("kbgp %s\n", KBGP_VERSION);
-        else
-            code = agent_run(&config);
+        code = run(&config);
         break;
     }
     agent_options_free(&config);

@@ -207,7 +207,7 @@ static const struct option table[] = {
      .env = "KENTIK_SITE",
      .def = "0",
      .value = "N",
-     .max = INT64_MAX,
+     .max = UINT32_MAX,
      .help = "Kentik site ID to look devices up in. 0: any site",
      FIELD(site_id)},
     {.name = "listen",
@@ -321,28 +321,59 @@ static const struct option table[] = {
      .max = UINT16_MAX,
      .help = "Metrics endpoint port",
      FIELD(given.metrics_port)},
+    {.name = "ready",
+     .kind = OPTION_BOOL,
+     .help = "With check: only ask the running agent whether it is ready",
+     FIELD(ready)},
+    {.name = "quiet",
+     .kind = OPTION_BOOL,
+     .help = "With check: print nothing, the exit code tells",
+     FIELD(quiet)},
+    {.name = "json",
+     .kind = OPTION_BOOL,
+     .help = "With status and sessions: print JSON, for programs",
+     FIELD(json)},
+    {.name = "metrics-per-device",
+     .kind = OPTION_BOOL,
+     .env = "KBGP_METRICS_PER_DEVICE",
+     .def = "true",
+     .help = "Metrics of each device; without, only those of the agent as a whole",
+     FIELD(metrics_per_device)},
     {.name = "version", .kind = OPTION_BOOL, .help = "Print the version and exit", FIELD(version)},
 };
 
+/* In the order of enum agent_command, from AGENT_CHECK on. */
+static const char *const commands[] = {"check", "status", "sessions", NULL};
+
 static const struct options options = {
     .program = "kbgp",
-    .usage = "Usage: kbgp --email EMAIL --token-file FILE [OPTIONS]\n\n"
-             "Relays the BGP sessions of routers to a target over one encrypted connection.",
+    .usage =
+        "Usage: kbgp --email EMAIL --token-file FILE [OPTIONS]\n"
+        "       kbgp check|status|sessions [OPTIONS]\n\n"
+        "Relays the BGP sessions of routers to a target over one encrypted connection.\n\n"
+        "Commands:\n"
+        "  (none)    run the agent\n"
+        "  check     try everything that the agent needs with these options and variables, and say what to\n"
+        "            do about what fails; exit code 0 when all is well, else 1\n"
+        "            check --ready only asks the running agent, which needs no account (health checks)\n"
+        "  status    show the state of the running agent\n"
+        "  sessions  show the sessions of the running agent",
     .footer = "Either a space or \"=\" stands between an option and its value. An option shown without\n"
               "a value is a boolean: --insecure or --insecure=false. A flag beats its variable. Web\n"
               "proxies come from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.",
+    .commands = commands,
     .table = table,
     .count = sizeof table / sizeof table[0],
 };
 
 /* --- the token --- */
 
-/* How long a pipe ("--token-file <(…)") may take to give the token. */
+/* How long a pipe ("--token-file <(…)") may take to give the token, at the start. */
 #define TOKEN_PIPE_MS 5000
 
 /* Up to `max` bytes of a file or pipe; -1 with errno. Nothing waits for ever: not even a FIFO that nobody
  * writes to. */
-static ssize_t read_up_to(const char *path, char *out, size_t max)
+static ssize_t read_up_to(const char *path, int pipe_ms, char *out, size_t max)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
@@ -354,7 +385,7 @@ static ssize_t read_up_to(const char *path, char *out, size_t max)
         if (got > 0)
             n += (size_t)got;
         else if (got < 0 && errno == EAGAIN &&
-                 poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, TOKEN_PIPE_MS) > 0)
+                 poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, pipe_ms) > 0)
             got = 1;
     }
     int error = errno;
@@ -368,10 +399,10 @@ static bool is_space(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-bool agent_token_read(const char *path, char token[static AGENT_TOKEN_MAX + 1], struct err *e)
+static bool read_token(const char *path, int pipe_ms, char token[static AGENT_TOKEN_MAX + 1], struct err *e)
 {
     char text[AGENT_TOKEN_MAX + 16]; /* more than the longest token: the white space behind it must fit too */
-    ssize_t got = read_up_to(path, text, sizeof text - 1);
+    ssize_t got = read_up_to(path, pipe_ms, text, sizeof text - 1);
     if (got < 0)
         return err_set(e, "%.200s: %s", path, strerror(errno));
     size_t n = (size_t)got;
@@ -389,6 +420,11 @@ bool agent_token_read(const char *path, char token[static AGENT_TOKEN_MAX + 1], 
            err_set(e,
                    "%.200s: not a token: one line of printable ASCII without spaces, at most %d characters",
                    path, AGENT_TOKEN_MAX);
+}
+
+bool agent_token_read(const char *path, char token[static AGENT_TOKEN_MAX + 1], struct err *e)
+{
+    return read_token(path, 0, token, e);
 }
 
 /* The flag or variable, else the file, else the credential that systemd put there (systemd.exec(5)). */
@@ -413,7 +449,7 @@ static bool take_token(struct agent_config *c, struct err *e)
     if (!c->token_path)
         return err_set(
             e, "no API token: give --token-file (KENTIK_API_TOKEN_FILE), KENTIK_API_TOKEN or --token");
-    if (agent_token_read(c->token_path, c->token, e))
+    if (read_token(c->token_path, TOKEN_PIPE_MS, c->token, e))
         return true;
     return err_prefix(e, c->given.token_file ? "--token-file (KENTIK_API_TOKEN_FILE)"
                                              : "systemd credential \"token\"");
@@ -500,19 +536,41 @@ static bool take_listeners(struct agent_config *c, struct err *e)
     return c->n_listeners > 0 || err_set(e, "--listen (KBGP_LISTEN): no address is given");
 }
 
-static bool take_all(struct agent_config *c, struct err *e)
+static bool take_command(struct agent_config *c, const char *const *words, size_t n_words, struct err *e)
+{
+    for (size_t i = 0; n_words > 0 && commands[i]; i++)
+        if (strcmp(words[0], commands[i]) == 0)
+            c->command = (enum agent_command)(AGENT_CHECK + i);
+    if ((c->ready || c->quiet) && c->command != AGENT_CHECK)
+        return err_set(e, "--%s is for the command check alone", c->ready ? "ready" : "quiet");
+    return !c->json || c->command == AGENT_STATUS || c->command == AGENT_SESSIONS ||
+           err_set(e, "--json is for the commands status and sessions alone");
+}
+
+static bool take_account(struct agent_config *c, struct err *e)
 {
     if (!c->email)
         return err_set(e, "no account: give --email or KENTIK_API_EMAIL");
-    if (!take_token(c, e) || !take_target(c, e) || !take_listeners(c, e))
+    return take_token(c, e);
+}
+
+static bool take_all(struct agent_config *c, struct err *e)
+{
+    parse_metrics_addr(c->given.metrics_addr, &c->metrics); /* the table has let nothing else pass */
+    c->metrics.port = (uint16_t)c->given.metrics_port;
+    if (c->ready || c->command == AGENT_STATUS || c->command == AGENT_SESSIONS)
+        return true;
+    if (!take_account(c, e)) {
+        if (c->command != AGENT_CHECK)
+            return false;
+        c->account_problem = strdup(e->text);
+    }
+    if (!take_target(c, e) || !take_listeners(c, e))
         return false;
     if (!c->tls_cert != !c->tls_key)
         return err_set(e, "--%s is missing: --%s is given, and they belong together",
                        c->tls_cert ? "tls-key" : "tls-cert", c->tls_cert ? "tls-cert" : "tls-key");
-    /* The table has let nothing else pass. */
     log_level_parse(c->given.log_level, &c->log_level);
-    parse_metrics_addr(c->given.metrics_addr, &c->metrics);
-    c->metrics.port = (uint16_t)c->given.metrics_port;
     c->multi = (uint32_t)c->given.multi;
     c->log_export = !c->given.disable_log_export;
     return true;
@@ -521,8 +579,11 @@ static bool take_all(struct agent_config *c, struct err *e)
 enum options_result agent_options_load(int argc, char **argv, struct agent_config *config, struct err *e)
 {
     *config = (struct agent_config){0};
-    enum options_result result = options_parse(&options, argc, argv, config, NULL, 0, NULL, e);
-    if (result == OPTIONS_OK && !config->version && !take_all(config, e))
+    const char *words[1];
+    size_t n_words;
+    enum options_result result = options_parse(&options, argc, argv, config, words, 1, &n_words, e);
+    if (result == OPTIONS_OK && !config->version &&
+        (!take_command(config, words, n_words, e) || !take_all(config, e)))
         return OPTIONS_ERROR;
     return result;
 }
@@ -531,6 +592,7 @@ void agent_options_free(struct agent_config *config)
 {
     options_free(&options, config);
     free(config->token_path);
+    free(config->account_problem);
     explicit_bzero(config, sizeof *config);
 }
 

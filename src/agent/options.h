@@ -17,13 +17,29 @@
 #define AGENT_HOST_MAX   253 /* a DNS name; an IPv6 address stands without its brackets */
 #define AGENT_TOKEN_MAX  4096
 
+enum agent_command {
+    AGENT_RUN,    /* no word: the agent itself */
+    AGENT_CHECK,  /* "check": look at everything that the agent needs */
+    AGENT_STATUS, /* "status", "sessions": ask the running agent */
+    AGENT_SESSIONS,
+};
+
 struct agent_config {
+    enum agent_command command;
+    bool ready, quiet; /* of AGENT_CHECK: ask the running agent only; print nothing */
+    bool json;         /* of AGENT_STATUS and AGENT_SESSIONS */
+
     /* Account. Both are printable ASCII without spaces: they become headers. */
     char *email;
     char token[AGENT_TOKEN_MAX + 1];
     char *
         token_path; /* the file that the token came from and may be read from again; NULL: flag or variable */
     int64_t site_id; /* 0: any site */
+    /*
+     * AGENT_CHECK only, where the account may be missing: what is wrong with it. NULL: nothing. The commands
+     * that ask the running agent need no account and leave everything but `metrics` alone.
+     */
+    char *account_problem;
 
     /* Where to: a DNS name or an IP address. */
     char target_host[AGENT_HOST_MAX + 1];
@@ -44,6 +60,7 @@ struct agent_config {
     enum log_level log_level;
     bool human_logs;
     struct addr metrics; /* address and port of the status pages */
+    bool metrics_per_device;
     bool log_export;     /* false with --disable-log-export */
     char *log_export_url, *metrics_export_url;
 
@@ -71,8 +88,8 @@ void agent_options_free(struct agent_config *config);
 void agent_options_help(FILE *out);
 
 /*
- * Reads a token from a file, for the first time or again: white space at the end is dropped. On failure
- * `token` is not changed and the reason names the path.
+ * Reads a token from a file again: white space at the end is dropped. Waits for nothing, not even for the
+ * writer of a pipe. On failure `token` is not changed and the reason names the path.
  */
 bool agent_token_read(const char *path, char token[static AGENT_TOKEN_MAX + 1], struct err *e);
 

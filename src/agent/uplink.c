@@ -8,7 +8,6 @@ struct uplink {
     struct grpc_channel_config config;
     uint32_t multi;
     struct list links;
-    uint64_t attempts, failures;
 };
 
 struct uplink_link {
@@ -77,7 +76,6 @@ static void on_down(void *arg, const char *stage, const struct err *why, int64_t
         loop_task_defer(&l->reap);
         return;
     }
-    u->failures++;
     log_warn("no connection to the target", LOG_STR("target", u->config.authority), LOG_STR("channel", "data"),
              LOG_STR("stage", stage), LOG_STR("error", why->text), LOG_NUM("retry-ms", retry_ms),
              LOG_NUM("sessions", l->n_seats));
@@ -97,7 +95,6 @@ static struct uplink_link *link_new(struct uplink *u)
     l->idle = loop_timer_new(u->config.loop, on_idle, l);
     loop_task_init(&l->reap, u->config.loop, on_reap, l);
     list_append(&u->links, &l->node);
-    u->attempts++;
     l->channel = grpc_channel_new(&u->config, &channel_ops, l);
     if (!l->channel) {
         link_free(l);
@@ -173,9 +170,16 @@ struct grpc_call *uplink_call(struct uplink_seat *seat, const char *path, const 
 
 struct uplink_stats uplink_stats(const struct uplink *u)
 {
-    struct uplink_stats s = {.attempts = u->attempts, .failures = u->failures};
-    LIST_FOREACH (node, (struct list *)(uintptr_t)&u->links)
-        s.connections[grpc_channel_state(LIST_ITEM(node, struct uplink_link, node)->channel)]++;
+    struct uplink_stats s = {0};
+    LIST_FOREACH (node, (struct list *)(uintptr_t)&u->links) {
+        const struct grpc_channel *ch = LIST_ITEM(node, struct uplink_link, node)->channel;
+        int64_t rtt = grpc_channel_rtt_ns(ch), expiry = grpc_channel_tls_expiry(ch);
+        s.connections[grpc_channel_state(ch)]++;
+        if (rtt > s.rtt_ns)
+            s.rtt_ns = rtt;
+        if (expiry != 0 && (s.tls_expiry == 0 || expiry < s.tls_expiry))
+            s.tls_expiry = expiry;
+    }
     return s;
 }
 

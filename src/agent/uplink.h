@@ -34,7 +34,8 @@ struct uplink_seat_ops {
 
 struct uplink_stats {
     uint32_t connections[4]; /* by enum grpc_channel_state */
-    uint64_t attempts, failures;
+    int64_t rtt_ns;          /* the longest round trip to the target of all of them, by PING; 0: not known */
+    int64_t tls_expiry;      /* the earliest of grpc_channel_tls_expiry(); 0: none */
 };
 
 struct uplink *uplink_new(const struct grpc_channel_config *channel, uint32_t multi);

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 struct bridge {
     struct bridge_pool *pool;
     uint32_t slot;
@@ -13,6 +15,7 @@ struct bridge {
     const struct bridge_ops *ops;
     void *arg;
     struct grpc_status status; /* of the last call that ended */
+    bool paused[2];            /* by direction: counted in the pool */
 };
 
 enum { OUT, IN };
@@ -39,6 +42,32 @@ struct bridge *bridge_new(struct bridge_pool *pool, enum session_role role, cons
     return b;
 }
 
+/* --- backpressure, counted --- */
+
+uint64_t bridge_pool_paused_ms(const struct bridge_pool *pool, unsigned direction)
+{
+    uint64_t since = (uint64_t)(loop_now_ms(pool->loop) - pool->paused_at_ms[direction]);
+    return pool->paused_ms[direction] + pool->paused[direction] * since;
+}
+
+static void set_paused(struct bridge *b, unsigned direction, bool paused)
+{
+    struct bridge_pool *p = b->pool;
+    if (b->paused[direction] == paused)
+        return;
+    p->paused_ms[direction] = bridge_pool_paused_ms(p, direction);
+    p->paused_at_ms[direction] = loop_now_ms(p->loop);
+    p->paused[direction] += paused ? 1u : -1u;
+    b->paused[direction] = paused;
+}
+
+static void note_paused(struct bridge *b)
+{
+    const struct session *s = b->s;
+    set_paused(b, OUT, s->out.len >= SESSION_OUT_MAX && !s->tcp_eof);
+    set_paused(b, IN, s->in.len > 0 && !s->tcp_broken && b->local);
+}
+
 static void close_local(struct bridge *b, bool abort)
 {
     struct bridge_local *local = b->local;
@@ -55,6 +84,8 @@ void bridge_free(struct bridge *b)
     if (b->call)
         grpc_call_cancel(b->call);
     close_local(b, true);
+    set_paused(b, OUT, false);
+    set_paused(b, IN, false);
     session_release(b->s, b->pool->arena);
     arena_slot_put(b->pool->arena, b->slot);
     free(b);
@@ -114,6 +145,12 @@ void bridge_accept(struct bridge *b, struct grpc_call *call, const struct kv *me
     bridge_attach(b, call);
 }
 
+/* For what the session watches: one look at the clock for all the messages in these bytes. */
+static void see_time(struct bridge *b)
+{
+    b->s->seen.now = (struct bgp_watch_time){.mono_ms = loop_now_ms(b->pool->loop), .wall_ns = clock_wall_ns()};
+}
+
 /* --- what the call tells --- */
 
 static void on_metadata(void *arg, const struct kv *metadata)
@@ -134,6 +171,7 @@ static void on_message_begin(void *arg, uint32_t len)
 static void on_message_bytes(void *arg, const uint8_t *p, size_t n)
 {
     struct bridge *b = arg;
+    see_time(b);
     size_t done = session_message_bytes(b->s, b->pool->arena, p, n);
     if (done == SIZE_MAX)
         done = n; /* the session is being killed: its window does not matter any more */
@@ -204,6 +242,7 @@ const struct grpc_call_ops bridge_call_ops = {
 void bridge_received(struct bridge *b, const struct iovec *iov, size_t n)
 {
     b->pool->bytes[OUT] += n;
+    see_time(b);
     session_tcp_read(b->s, b->pool->arena, iov, n);
     if (b->call)
         grpc_call_wake(b->call);
@@ -282,6 +321,7 @@ static void follow(void *arg)
                 grpc_call_wake(b->call);
             if (b->local)
                 b->local->ops->adjust(b->local, b);
+            note_paused(b);
             return;
         case SESSION_SHUT_TCP:
             if (b->local)

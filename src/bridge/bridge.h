@@ -52,7 +52,17 @@ struct bridge_pool {
     struct loop *loop;
     struct arena *arena;
     uint64_t bytes[2], messages[2]; /* relayed so far, all sessions; [0] out of the local ends, [1] into them */
+    /* Backpressure: sessions that stand still now, by direction, and for how long sessions did: see bridge_pool_paused_ms(). */
+    uint32_t paused[2];
+    uint64_t paused_ms[2];
+    int64_t paused_at_ms[2];
 };
+
+/*
+ * How long sessions have stood still because the next hop did not take their bytes, all of them in sum, up to now. [0]:
+ * reading from the local end has stopped; [1]: the local end takes nothing.
+ */
+uint64_t bridge_pool_paused_ms(const struct bridge_pool *pool, unsigned direction);
 
 /* NULL when the arena has no slot left. The bridge owns the session's slot. */
 struct bridge *bridge_new(struct bridge_pool *pool, enum session_role role, const struct uuid *id,

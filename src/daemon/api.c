@@ -279,6 +279,11 @@ const struct addr *api_addr(const struct api *api)
     return listener_addr(api->listener);
 }
 
+int api_fd(const struct api *api)
+{
+    return listener_fd(api->listener);
+}
+
 void api_free(struct api *api)
 {
     if (!api)

@@ -55,6 +55,9 @@ struct api *api_new(struct loop *loop, const struct addr *addr, const struct api
 /* The address listened on: with the port the kernel chose when 0 was asked for. */
 const struct addr *api_addr(const struct api *api);
 
+/* The listening socket, to look at. */
+int api_fd(const struct api *api);
+
 /* Closes all connections. NULL does nothing. Not from within a handler. */
 void api_free(struct api *api);
 

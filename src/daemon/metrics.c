@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/utf8.h"
+#include "daemon/otlp.h"
 
 #define NS_PER_S 1000000000
 
@@ -31,10 +32,19 @@ void metrics_init(struct metrics_writer *w, struct buf *out)
     *w = (struct metrics_writer){.out = out};
 }
 
+void metrics_init_otlp(struct metrics_writer *w, struct otlp_metrics *otlp)
+{
+    *w = (struct metrics_writer){.otlp = otlp};
+}
+
 void metrics_family(struct metrics_writer *w, const char *name, enum metrics_type type, const char *help)
 {
     static const char *const types[] = {
         [METRICS_COUNTER] = "counter", [METRICS_GAUGE] = "gauge", [METRICS_HISTOGRAM] = "histogram"};
+    if (w->otlp) {
+        otlp_metrics_family(w->otlp, name, type, help);
+        return;
+    }
     w->family = name;
     put_text(w, "# HELP ");
     put_text(w, name);
@@ -88,11 +98,11 @@ static void put_series(struct metrics_writer *w, const char *suffix, const struc
     put_text(w, before[0] == '{' ? " " : "} ");
 }
 
-/* Seconds with as many decimals as they need: 12.345, 0.5, 3. */
-static const char *seconds_text(int64_t ns, char out[static 32])
+const char *metrics_seconds_text(int64_t ns, char out[static METRICS_SECONDS_MAX])
 {
     uint64_t abs = ns < 0 ? 0 - (uint64_t)ns : (uint64_t)ns;
-    int n = snprintf(out, 32, "%s%" PRIu64 ".%09" PRIu64, ns < 0 ? "-" : "", abs / NS_PER_S, abs % NS_PER_S);
+    int n = snprintf(out, METRICS_SECONDS_MAX, "%s%" PRIu64 ".%09" PRIu64, ns < 0 ? "-" : "", abs / NS_PER_S,
+                     abs % NS_PER_S);
     while (out[n - 1] == '0')
         n--;
     if (out[n - 1] == '.')
@@ -110,6 +120,10 @@ static void put_count(struct metrics_writer *w, uint64_t value)
 
 void metrics_write_int(struct metrics_writer *w, int64_t value, const struct metrics_label *labels)
 {
+    if (w->otlp) {
+        otlp_metrics_int(w->otlp, value, labels);
+        return;
+    }
     char text[24];
     put_series(w, "", labels, NULL);
     snprintf(text, sizeof text, "%" PRId64 "\n", value);
@@ -118,9 +132,13 @@ void metrics_write_int(struct metrics_writer *w, int64_t value, const struct met
 
 void metrics_write_seconds(struct metrics_writer *w, int64_t ns, const struct metrics_label *labels)
 {
-    char text[32];
+    if (w->otlp) {
+        otlp_metrics_seconds(w->otlp, ns, labels);
+        return;
+    }
+    char text[METRICS_SECONDS_MAX];
     put_series(w, "", labels, NULL);
-    put_text(w, seconds_text(ns, text));
+    put_text(w, metrics_seconds_text(ns, text));
     put_text(w, "\n");
 }
 
@@ -147,15 +165,20 @@ void metrics_observe(struct metrics_histogram *h, int64_t ns)
 void metrics_write_histogram(struct metrics_writer *w, const struct metrics_histogram *h,
                              const struct metrics_label *labels)
 {
-    char text[32];
+    if (w->otlp) {
+        otlp_metrics_histogram(w->otlp, h, labels);
+        return;
+    }
+    char text[METRICS_SECONDS_MAX];
     uint64_t total = 0;
     for (size_t i = 0; i <= h->n_bounds; i++) {
         total += h->counts[i]; /* buckets are cumulative */
-        put_series(w, "_bucket", labels, i < h->n_bounds ? seconds_text(h->bounds_ns[i], text) : "+Inf");
+        put_series(w, "_bucket", labels,
+                   i < h->n_bounds ? metrics_seconds_text(h->bounds_ns[i], text) : "+Inf");
         put_count(w, total);
     }
     put_series(w, "_sum", labels, NULL);
-    put_text(w, seconds_text(h->sum_ns, text));
+    put_text(w, metrics_seconds_text(h->sum_ns, text));
     put_text(w, "\n");
     put_series(w, "_count", labels, NULL);
     put_count(w, total);

@@ -16,6 +16,9 @@
  *
  * The samples of a family follow its metrics_family() and no family comes twice: the format wants them
  * together.
+ *
+ * The same description also serves the export: a writer made by metrics_init_otlp() writes OTLP
+ * (daemon/otlp), in which a counter is a cumulative sum and a family without samples does not appear.
  */
 #define METRICS_CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
 
@@ -26,13 +29,18 @@ struct metrics_label {
     const char *name, *value;
 };
 
+struct otlp_metrics;
+
 struct metrics_writer {
-    struct buf *out;    /* borrowed */
-    const char *family; /* borrowed */
-    bool failed;        /* out of memory: what stands in `out` is not complete */
+    struct buf *out;           /* borrowed */
+    struct otlp_metrics *otlp; /* borrowed; NULL: Prometheus' format */
+    const char *family;        /* borrowed */
+    bool failed;               /* out of memory: what stands in `out` is not complete */
 };
 
 void metrics_init(struct metrics_writer *w, struct buf *out);
+/* Writes through `otlp`, which was begun and is ended (and asked for failures) by the caller. */
+void metrics_init_otlp(struct metrics_writer *w, struct otlp_metrics *otlp);
 
 /* HELP and TYPE. Both texts are constants. */
 void metrics_family(struct metrics_writer *w, const char *name, enum metrics_type type, const char *help);
@@ -47,6 +55,10 @@ void metrics_family(struct metrics_writer *w, const char *name, enum metrics_typ
 /* What the macros call; `labels` ends with a NULL name. */
 void metrics_write_int(struct metrics_writer *w, int64_t value, const struct metrics_label *labels);
 void metrics_write_seconds(struct metrics_writer *w, int64_t ns, const struct metrics_label *labels);
+
+/* Seconds with as many decimals as they need: 12.345, 0.5, 3. Also a JSON number. Returns `out`. */
+#define METRICS_SECONDS_MAX 32
+const char *metrics_seconds_text(int64_t ns, char out[static METRICS_SECONDS_MAX]);
 
 /*
  * A histogram of times. Bounds are upper ones, in nanoseconds, rising; what is above the last counts as +Inf.

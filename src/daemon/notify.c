@@ -9,6 +9,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+
 static void send_state(const char *state, int flags)
 {
     const char *path = getenv("NOTIFY_SOCKET");
@@ -47,6 +49,14 @@ void notify_status(const char *fmt, ...)
         if ((unsigned char)*p < ' ')
             *p = ' ';
     send_state(text, MSG_DONTWAIT);
+}
+
+void notify_reloading(void)
+{
+    char text[64];
+    /* The service manager tells this reload from an earlier one by the time. */
+    snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)(clock_mono_ns() / 1000));
+    send_state(text, 0);
 }
 
 void notify_stopping(void)

@@ -15,6 +15,12 @@ void notify_ready(void);
 /* One line for `systemctl status`. Control characters become spaces; longer than 400 bytes is cut. */
 __attribute__((format(printf, 1, 2))) void notify_status(const char *fmt, ...);
 
+/*
+ * Reading the configuration again; notify_ready() says when that is done (a unit of Type=notify-reload
+ * waits).
+ */
+void notify_reloading(void);
+
 /* Shutting down. */
 void notify_stopping(void);
 

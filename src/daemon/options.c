@@ -243,13 +243,21 @@ static bool take_flag(struct walk *w, const struct option *opt, char *arg, struc
     return ok;
 }
 
+static bool is_command(const struct options *o, const char *word)
+{
+    for (const char *const *c = o->commands; *c; c++)
+        if (strcmp(*c, word) == 0)
+            return true;
+    return false;
+}
+
 static bool take_word(struct walk *w, const char *word, const char **words, size_t max_words, size_t *n_words,
                       struct err *e)
 {
     bool unused;
     if (w->before && w->before->kind == OPTION_BOOL && parse_bool(word, &unused))
         return err_set(e, "unexpected argument \"%s\": write --%s=%s", word, w->before->name, word);
-    if (*n_words == max_words)
+    if (*n_words == max_words || (w->o->commands && !is_command(w->o, word)))
         return unexpected_word(word, w->before, e);
     words[(*n_words)++] = word;
     return true;

@@ -55,6 +55,11 @@ struct options {
     const char *program; /* "kbgp" */
     const char *usage;   /* first lines of --help */
     const char *footer;  /* last lines of --help, or NULL */
+    /*
+     * The only words that may stand among the arguments (commands), NULL at the end; NULL: any word, as many as
+     * the caller takes.
+     */
+    const char *const *commands;
     const struct option *table;
     size_t count;
 };

@@ -27,6 +27,20 @@ static void failed(struct grpc_channel *ch, const char *stage, const struct err 
     ch->ops->down(ch->arg, stage, why, wait);
 }
 
+/* An attempt failed: counted by its step. */
+static void count_failure(struct grpc_channel *ch, unsigned failure)
+{
+    if (ch->config.stats)
+        ch->config.stats->failures[failure]++;
+}
+
+const char *grpc_channel_failure_name(unsigned failure)
+{
+    if (failure == GRPC_FAILURE_HTTP2)
+        return "http2";
+    return failure == GRPC_FAILURE_AUTH ? "auth" : dial_stage_name((enum dial_stage)failure);
+}
+
 static void on_conn_ready(void *arg)
 {
     struct grpc_channel *ch = arg;
@@ -56,10 +70,16 @@ static void on_conn_closed(void *arg, enum grpc_conn_end end, const struct err *
     ch->conn = NULL;
     loop_timer_stop(ch->timer);
     if (ch->state == GRPC_CHANNEL_DRAINING) {
+        if (ch->config.stats)
+            ch->config.stats->lost[GRPC_END_GOAWAY]++;
         ch->ops->down(ch->arg, grpc_conn_end_name(GRPC_END_GOAWAY), why, -1);
         return;
     }
     bool was_ready = ch->state == GRPC_CHANNEL_READY;
+    if (!was_ready)
+        count_failure(ch, GRPC_FAILURE_HTTP2);
+    else if (ch->config.stats)
+        ch->config.stats->lost[end]++;
     if (was_ready && loop_now_ms(ch->config.loop) - ch->ready_at_ms >= GRPC_HEALTHY_MS)
         backoff_reset(&ch->backoff);
     failed(ch, was_ready ? grpc_conn_end_name(end) : "http2", why);
@@ -73,6 +93,7 @@ static void on_dialed(void *arg, struct stream *stream, enum dial_stage stage, c
     struct grpc_channel *ch = arg;
     ch->dial = NULL;
     if (!stream) {
+        count_failure(ch, stage);
         failed(ch, dial_stage_name(stage), why);
         return;
     }
@@ -99,6 +120,7 @@ static void on_timer(void *arg)
     err_set(&e, "the server does not speak HTTP/2: no SETTINGS within %d s", GRPC_SETTINGS_TIMEOUT_MS / 1000);
     struct grpc_conn *conn = ch->conn;
     ch->conn = NULL;
+    count_failure(ch, GRPC_FAILURE_HTTP2);
     grpc_conn_close(conn, e.text);
     failed(ch, "http2", &e);
 }
@@ -107,9 +129,13 @@ static void dial_again(struct grpc_channel *ch)
 {
     struct err e;
     ch->state = GRPC_CHANNEL_CONNECTING;
-    ch->dial = dial_start(ch->config.loop, ch->config.curl, &ch->config.target, on_dialed, ch, &e);
-    if (!ch->dial)
+    if (ch->config.stats)
+        ch->config.stats->attempts++;
+    ch->dial = dial_start(ch->config.loop, &ch->config.target, on_dialed, ch, &e);
+    if (!ch->dial) {
+        count_failure(ch, DIAL_TCP);
         failed(ch, dial_stage_name(DIAL_TCP), &e);
+    }
 }
 
 struct grpc_channel *grpc_channel_new(const struct grpc_channel_config *config, const struct grpc_channel_ops *ops,
@@ -183,4 +209,9 @@ void grpc_channel_drain(struct grpc_channel *ch)
 int64_t grpc_channel_rtt_ns(const struct grpc_channel *ch)
 {
     return ch->conn ? grpc_conn_rtt_ns(ch->conn) : 0;
+}
+
+int64_t grpc_channel_tls_expiry(const struct grpc_channel *ch)
+{
+    return ch->conn ? grpc_conn_tls_expiry(ch->conn) : 0;
 }

@@ -6,6 +6,7 @@
 
 #include "base/backoff.h"
 #include "grpc/conn.h"
+#include "net/curl_loop.h"
 #include "net/dial.h"
 
 /*
@@ -39,11 +40,28 @@ struct grpc_channel_ops {
     void (*down)(void *arg, const char *stage, const struct err *why, int64_t retry_ms);
 };
 
+/* Attempts to connect that failed, by the step that did: those of dialing, then HTTP/2, then what the call was told. */
+enum grpc_channel_failure {
+    GRPC_FAILURE_HTTP2 = DIAL_TLS + 1,
+    GRPC_FAILURE_AUTH, /* the server rejected the credentials; counted by who reads the status */
+    GRPC_FAILURES
+};
+/* dns, tcp, proxy, tls, http2, auth. */
+const char *grpc_channel_failure_name(unsigned failure);
+
+/* Counted over all channels that are given the same one. */
+struct grpc_channel_stats {
+    uint64_t attempts;
+    uint64_t failures[GRPC_FAILURES]; /* by enum dial_stage and enum grpc_channel_failure */
+    uint64_t lost[GRPC_END_LOCAL + 1]; /* connections that were up, by enum grpc_conn_end */
+};
+
 struct grpc_channel_config {
     struct loop *loop;
     struct curl_loop *curl;
     struct dial_target target; /* strings must outlive the channel */
     const char *authority;     /* :authority of the calls */
+    struct grpc_channel_stats *stats; /* borrowed; NULL: nobody counts */
 };
 
 /* Starts dialing at once. */
@@ -63,5 +81,7 @@ uint32_t grpc_channel_calls(const struct grpc_channel *ch);
 /* Ends the connection in good order when its calls are over. */
 void grpc_channel_drain(struct grpc_channel *ch);
 int64_t grpc_channel_rtt_ns(const struct grpc_channel *ch);
+/* See stream_tls_expiry(); 0 while there is no connection. */
+int64_t grpc_channel_tls_expiry(const struct grpc_channel *ch);
 
 #endif

@@ -302,6 +302,11 @@ int64_t grpc_conn_rtt_ns(const struct grpc_conn *c)
     return h2_rtt_ns(c->h2);
 }
 
+int64_t grpc_conn_tls_expiry(const struct grpc_conn *c)
+{
+    return stream_tls_expiry(c->stream);
+}
+
 void grpc_conn_set_ping_silence(struct grpc_conn *c, int64_t ms)
 {
     c->ping_silence_ms = ms;

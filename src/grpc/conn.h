@@ -62,6 +62,8 @@ uint32_t grpc_conn_calls(const struct grpc_conn *c);
 bool grpc_conn_is_dead(const struct grpc_conn *c);
 /* Smoothed round trip in nanoseconds, 0: not known. */
 int64_t grpc_conn_rtt_ns(const struct grpc_conn *c);
+/* See stream_tls_expiry(). */
+int64_t grpc_conn_tls_expiry(const struct grpc_conn *c);
 /* Longer silence before the next PING: the server complained of too many. */
 void grpc_conn_set_ping_silence(struct grpc_conn *c, int64_t ms);
 

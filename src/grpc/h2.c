@@ -23,6 +23,7 @@ struct h2 {
     const struct h2_ops *ops;
     void *arg;
     bool server, ready;
+    bool ending; /* either side has said GOAWAY */
     uint8_t *out; /* where the running h2_drain() writes */
     size_t out_len, out_cap;
     int64_t now_ns;
@@ -133,6 +134,7 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
         }
         break;
     case NGHTTP2_GOAWAY:
+        h->ending = true;
         if (h->ops->goaway) {
             char debug[128];
             snprintf(debug, sizeof debug, "%.*s", (int)frame->goaway.opaque_data_len,
@@ -212,8 +214,11 @@ static ssize_t read_data(nghttp2_session *session, int32_t id, uint8_t *buf, siz
                          nghttp2_data_source *source, void *arg)
 {
     (void)buf;
+    (void)source;
     (void)arg;
-    struct h2_stream *st = source->ptr;
+    struct h2_stream *st = stream_of(session, id);
+    if (!st) /* forgotten: what it still had to say is cut off by RST_STREAM */
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     size_t n = st->ops->ready(st->arg, length);
     if (n > 0) {
         *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
@@ -240,9 +245,11 @@ static ssize_t read_data(nghttp2_session *session, int32_t id, uint8_t *buf, siz
 static int send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *framehd, size_t length,
                      nghttp2_data_source *source, void *arg)
 {
-    (void)session;
+    (void)source;
     struct h2 *h = arg;
-    struct h2_stream *st = source->ptr;
+    struct h2_stream *st = stream_of(session, frame->hd.stream_id);
+    if (!st)
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     if (h->out_cap - h->out_len < 9 + length || frame->data.padlen > 0)
         return NGHTTP2_ERR_WOULDBLOCK;
     memcpy(h->out + h->out_len, framehd, 9);
@@ -324,8 +331,8 @@ bool h2_feed(struct h2 *h, const uint8_t *p, size_t n, int64_t now_ns, struct er
         return err_set(e, "HTTP/2: %s%s%s", what, h->why.text[0] ? ": " : "", h->why.text);
     }
     /* A protocol error of the peer is answered with GOAWAY by nghttp2 itself and shows as "wants nothing any more". */
-    if (!nghttp2_session_want_read(h->session) && h->why.text[0])
-        return err_set(e, "HTTP/2: %s", h->why.text);
+    if (!nghttp2_session_want_read(h->session) && (h->why.text[0] || !h->ending))
+        return err_set(e, "HTTP/2: %s", h->why.text[0] ? h->why.text : "the other side does not keep to the protocol");
     return true;
 }
 
@@ -367,11 +374,14 @@ bool h2_done(struct h2 *h)
 
 /* --- streams --- */
 
+/* Returns how many there are, or SIZE_MAX for too many: none is left out without a word. */
 static size_t to_nva(const struct kv *headers, nghttp2_nv nva[static HEADERS_COUNT_MAX])
 {
     size_t count = 0;
+    if (headers->count > HEADERS_COUNT_MAX)
+        return SIZE_MAX;
     struct kv_pair pair;
-    for (uint32_t pos = 0; count < HEADERS_COUNT_MAX && kv_next(headers, &pos, &pair); count++)
+    for (uint32_t pos = 0; kv_next(headers, &pos, &pair); count++)
         nva[count] = (nghttp2_nv){(uint8_t *)(uintptr_t)pair.key, (uint8_t *)(uintptr_t)pair.val, pair.key_len,
                                   pair.val_len,
                                   strcmp(pair.key, "x-ch-auth-api-token") == 0 ? NGHTTP2_NV_FLAG_NO_INDEX
@@ -383,7 +393,9 @@ bool h2_open(struct h2 *h, struct h2_stream *st, const struct kv *headers)
 {
     nghttp2_nv nva[HEADERS_COUNT_MAX];
     size_t count = to_nva(headers, nva);
-    nghttp2_data_provider source = {.source.ptr = st, .read_callback = read_data};
+    if (count == SIZE_MAX)
+        return false;
+    nghttp2_data_provider source = {.read_callback = read_data};
     int32_t id = nghttp2_submit_request(h->session, NULL, nva, count, &source, st);
     if (id < 0)
         return false;
@@ -402,7 +414,9 @@ bool h2_respond(struct h2_stream *st, const struct kv *headers, bool end)
 {
     nghttp2_nv nva[HEADERS_COUNT_MAX];
     size_t count = to_nva(headers, nva);
-    nghttp2_data_provider source = {.source.ptr = st, .read_callback = read_data};
+    if (count == SIZE_MAX)
+        return false;
+    nghttp2_data_provider source = {.read_callback = read_data};
     if (end)
         st->local_end = true;
     return nghttp2_submit_response(st->h2->session, st->id, nva, count, end ? NULL : &source) == 0;
@@ -482,6 +496,7 @@ int64_t h2_rtt_ns(const struct h2 *h)
 
 void h2_goaway(struct h2 *h)
 {
+    h->ending = true;
     nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE,
                           h->server ? nghttp2_session_get_last_proc_stream_id(h->session) : 0, NGHTTP2_NO_ERROR, NULL,
                           0);

@@ -79,7 +79,10 @@ struct h2_ops {
 struct h2 *h2_new(bool server, uint32_t max_streams, const struct h2_ops *ops, void *arg);
 void h2_free(struct h2 *h);
 
-/* Bytes from the other side. False: the connection cannot go on; why is in `e` (drain once more: a GOAWAY may wait). */
+/*
+ * Bytes from the other side. False: the connection cannot go on; why is in `e` (drain once more: a GOAWAY may wait). Some
+ * errors show only after the next h2_drain(), which says GOAWAY: then h2_done() is true, and h2_feed() false.
+ */
 bool h2_feed(struct h2 *h, const uint8_t *p, size_t n, int64_t now_ns, struct err *e);
 /* Writes what waits to be sent into dst (cap ≥ H2_DRAIN_MIN). Returns how much; 0: nothing now; -1: fatal. */
 int64_t h2_drain(struct h2 *h, uint8_t *dst, size_t cap, int64_t now_ns);

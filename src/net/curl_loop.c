@@ -1,6 +1,10 @@
 #include "net/curl_loop.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "net/resolve.h"
 
 struct curl_loop {
     struct loop *loop;
@@ -120,14 +124,61 @@ void curl_loop_free(struct curl_loop *cl)
     free(cl);
 }
 
+/* --- transfers --- */
+
+static bool run(struct curl_job *job, struct err *e)
+{
+    CURLMcode rc = curl_multi_add_handle(job->loop->multi, job->easy);
+    job->running = rc == CURLM_OK;
+    return job->running || err_set(e, "libcurl: %s", curl_multi_strerror(rc));
+}
+
+/* "+HOST:PORT:ADDRESS,[ADDRESS]" for CURLOPT_RESOLVE. */
+static bool note_addresses(struct curl_job *job, const struct addr *addrs, size_t n)
+{
+    char text[300 + RESOLVE_ADDRS_MAX * (ADDR_TEXT_MAX + 3)], ip[ADDR_TEXT_MAX];
+    int at = snprintf(text, sizeof text, "+%.255s:%u", job->host, job->port);
+    for (size_t i = 0; i < n; i++)
+        at += snprintf(text + at, sizeof text - (size_t)at, addrs[i].family == 6 ? "%c[%s]" : "%c%s",
+                       i ? ',' : ':', addr_ip_text(&addrs[i], ip));
+    job->addresses = curl_slist_append(NULL, text);
+    return job->addresses && curl_easy_setopt(job->easy, CURLOPT_RESOLVE, job->addresses) == CURLE_OK;
+}
+
+static void on_resolved(void *arg, const struct addr *addrs, size_t n, const struct err *why)
+{
+    struct curl_job *job = arg;
+    job->resolve = NULL;
+    if (n == 0) {
+        job->why = *why;
+        job->done(job->arg, CURLE_COULDNT_RESOLVE_HOST);
+    } else if (!note_addresses(job, addrs, n) || !run(job, &job->why)) {
+        job->done(job->arg, CURLE_OUT_OF_MEMORY);
+    }
+}
+
 bool curl_loop_add(struct curl_loop *cl, struct curl_job *job, struct err *e)
 {
+    struct addr ip;
+    job->loop = cl;
+    job->why.text[0] = 0;
     curl_easy_setopt(job->easy, CURLOPT_PRIVATE, job);
-    CURLMcode rc = curl_multi_add_handle(cl->multi, job->easy);
-    return rc == CURLM_OK || err_set(e, "libcurl: %s", curl_multi_strerror(rc));
+    if (!job->host || addr_parse_ip(&ip, job->host))
+        return run(job, e);
+    job->resolve = resolve_start(cl->loop, job->host, job->port, on_resolved, job, e);
+    return job->resolve != NULL;
 }
 
 void curl_loop_remove(struct curl_loop *cl, struct curl_job *job)
 {
-    curl_multi_remove_handle(cl->multi, job->easy);
+    resolve_cancel(job->resolve);
+    job->resolve = NULL;
+    if (job->running)
+        curl_multi_remove_handle(cl->multi, job->easy);
+    job->running = false;
+    if (job->addresses) {
+        curl_easy_setopt(job->easy, CURLOPT_RESOLVE, NULL);
+        curl_slist_free_all(job->addresses);
+        job->addresses = NULL;
+    }
 }

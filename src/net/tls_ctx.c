@@ -95,6 +95,19 @@ fail:
     return NULL;
 }
 
+bool tls_client_ctx_reload(struct tls_ctx *ctx, const struct tls_client_config *config, struct err *e)
+{
+    struct tls_ctx *fresh = tls_client_ctx(config, e);
+    if (!fresh)
+        return false;
+    /* Connections hold on to the SSL_CTX that they were made with. */
+    SSL_CTX *old = ctx->ssl;
+    ctx->ssl = fresh->ssl;
+    fresh->ssl = old;
+    tls_ctx_free(fresh);
+    return true;
+}
+
 struct tls_ctx *tls_server_ctx(const char *cert_file, const char *key_file, struct err *e)
 {
     struct tls_ctx *ctx = ctx_new(true);

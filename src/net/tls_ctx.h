@@ -18,6 +18,11 @@ struct tls_client_config {
 };
 
 struct tls_ctx *tls_client_ctx(const struct tls_client_config *config, struct err *e);
+/*
+ * Reads the files of a client's context again, for the connections to come; those that are open go on as they are. On
+ * failure everything stays as it was.
+ */
+bool tls_client_ctx_reload(struct tls_ctx *ctx, const struct tls_client_config *config, struct err *e);
 struct tls_ctx *tls_server_ctx(const char *cert_file, const char *key_file, struct err *e);
 void tls_ctx_free(struct tls_ctx *ctx);
 

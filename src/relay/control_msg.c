@@ -9,6 +9,7 @@
 typedef Kentik__Ktbgp__V202203beta2__ControlRequest PbRequest;
 typedef Kentik__Ktbgp__V202203beta2__ControlResponse PbResponse;
 typedef Kentik__Ktbgp__V202203beta2__KeyVal PbKeyVal;
+typedef Kentik__Ktbgp__V202203beta2__ControlAction PbAction;
 
 #define PB(name) kentik__ktbgp__v202203beta2__##name
 
@@ -23,7 +24,7 @@ bool control_request_encode(const struct control_request *m, struct buf *out)
     char device[ADDR_TEXT_MAX], proxy[ADDR_TEXT_MAX];
     PbRequest pb;
     PB(control_request__init)(&pb);
-    pb.action = (int)m->action;
+    pb.action = (PbAction)m->action;
     if (m->action != CONTROL_KEEPALIVE) {
         pb.proto = text(CONTROL_PROTO_BGP);
         addr_ip_text(&m->device, device);
@@ -46,7 +47,7 @@ bool control_response_encode(const struct control_response *m, const struct addr
     char device[ADDR_TEXT_MAX], proxy_text[ADDR_TEXT_MAX] = "";
     PbResponse pb;
     PB(control_response__init)(&pb);
-    pb.action = (int)m->action;
+    pb.action = (PbAction)m->action;
     PbKeyVal *pairs = NULL;
     PbKeyVal **list = NULL;
     char **vals = NULL;
@@ -122,6 +123,12 @@ static bool read_addr(const char *ip, uint32_t port, bool optional, const char *
     return true;
 }
 
+/* An action that we do not know means carry on. */
+static enum control_action read_action(int action)
+{
+    return action == CONTROL_BLOCK_IP || action == CONTROL_KEEPALIVE ? (enum control_action)action : CONTROL_CARRY_ON;
+}
+
 bool control_request_decode(const uint8_t *p, size_t n, struct control_request *out, struct err *e)
 {
     *out = (struct control_request){0};
@@ -129,8 +136,8 @@ bool control_request_decode(const uint8_t *p, size_t n, struct control_request *
     if (!pb)
         return err_set(e, "a ControlRequest of %zu bytes that does not decode", n);
     bool ok = true;
-    out->action = (enum control_action)pb->action;
-    if ((int)pb->action != CONTROL_KEEPALIVE) {
+    out->action = read_action((int)pb->action);
+    if (out->action != CONTROL_KEEPALIVE) {
         if (strcmp(pb->proto, CONTROL_PROTO_BGP) != 0)
             ok = err_set(e, "proto \"%.32s\" is not BGP", pb->proto);
         else
@@ -143,9 +150,7 @@ bool control_request_decode(const uint8_t *p, size_t n, struct control_request *
 
 static bool read_response(const PbResponse *pb, struct control_response *out, struct err *e)
 {
-    int action = (int)pb->action;
-    out->action = action == CONTROL_BLOCK_IP || action == CONTROL_KEEPALIVE ? (enum control_action)action
-                                                                            : CONTROL_CARRY_ON;
+    out->action = read_action((int)pb->action);
     if (out->action == CONTROL_KEEPALIVE)
         return true;
     if (strcmp(pb->proto, CONTROL_PROTO_BGP) != 0)

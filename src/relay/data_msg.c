@@ -80,8 +80,9 @@ static bool begin_field(struct data_decoder *d)
 
 static void end_varint(struct data_decoder *d)
 {
+    uint32_t action = (uint32_t)d->number; /* an enum is an int32: of more bits the low ones count */
     if (d->field == FIELD_ACTION)
-        d->action = d->number == DATA_KILL || d->number == DATA_RESTART ? (uint8_t)d->number : DATA_CARRY_ON;
+        d->action = action == DATA_KILL || action == DATA_RESTART ? (uint8_t)action : DATA_CARRY_ON;
     else if (d->field == FIELD_ACK)
         d->ack = d->number;
     d->state = AT_TAG;

@@ -12,6 +12,9 @@ static bool add_caller(struct kv *out, const struct meta_agent *agent)
            kv_add(out, "version", agent->version) && kv_add(out, "instance", agent->instance);
 }
 
+/* The most pairs of a call: so many header fields go through our HTTP/2 engine, with some room for those of gRPC. */
+#define PAIRS_MAX 100
+
 bool meta_control(struct kv *out, const struct meta_agent *agent)
 {
     return add_caller(out, agent);
@@ -72,7 +75,7 @@ bool meta_data(struct kv *out, const struct meta_agent *agent, const struct sess
         key[n] = 0;
         /* An upper-case key means the same header: HTTP/2 only knows lower case. */
         struct kv_pair lower = {.key = key, .val = pair.val, .key_len = n, .val_len = pair.val_len};
-        if (pair.key_len >= sizeof key || reserved(key) || !legal(&lower)) {
+        if (pair.key_len >= sizeof key || reserved(key) || !legal(&lower) || out->count >= PAIRS_MAX) {
             (*left_out)++;
             snprintf(left_out_key, 64, "%s", key);
             continue;
@@ -143,13 +146,18 @@ bool meta_read_session(const struct kv *md, struct meta_session *out, struct err
            read_endpoint(md, "proxy-ip", "proxy-port", &out->proxy, e);
 }
 
+static const char *get_or_empty(const struct kv *md, const char *key)
+{
+    const char *v = kv_get(md, key);
+    return v ? v : "";
+}
+
 bool meta_read_caller(const struct kv *md, struct meta_caller *out, struct err *e)
 {
-    const char *v;
-    *out = (struct meta_caller){.email = (v = kv_get(md, "x-ch-auth-email")) ? v : "",
-                                .token = (v = kv_get(md, META_TOKEN)) ? v : "",
-                                .version = (v = kv_get(md, "version")) ? v : "",
-                                .instance = (v = kv_get(md, "instance")) ? v : ""};
+    *out = (struct meta_caller){.email = get_or_empty(md, "x-ch-auth-email"),
+                                .token = get_or_empty(md, META_TOKEN),
+                                .version = get_or_empty(md, "version"),
+                                .instance = get_or_empty(md, "instance")};
     const char *sid = kv_get(md, "sid");
     uint64_t n = 0;
     if (sid && !number(sid, UINT32_MAX, &n))

@@ -32,7 +32,7 @@ void session_tcp_read(struct session *s, struct arena *a, const struct iovec *io
     size_t left = n;
     for (int i = 0; left > 0; i++) {
         size_t part = iov[i].iov_len < left ? iov[i].iov_len : left;
-        bgp_peek_feed(&s->seen_out, iov[i].iov_base, part);
+        bgp_watch_feed(&s->seen, &s->seen.out, iov[i].iov_base, part);
         left -= part;
     }
     ring_filled(&s->out, a, n);
@@ -112,7 +112,7 @@ size_t session_message_bytes(struct session *s, struct arena *a, const uint8_t *
             s->received.bytes += len;
             if (s->tcp_broken || s->over)
                 break;
-            bgp_peek_feed(&s->seen_in, payload, len);
+            bgp_watch_feed(&s->seen, &s->seen.in, payload, len);
             if (!ring_append(&s->in, a, payload, len)) {
                 session_kill(s);
                 return SIZE_MAX;
@@ -155,6 +155,7 @@ void session_stream_closed(struct session *s, bool ok)
         return;
     s->peer_ended = true;
     bool restarted = s->restart_received && ok;
+    s->restart_received = restarted; /* one that came on a stream that broke was not completed */
     bool over;
     if (s->role == SESSION_AGENT)
         over = ok && !restarted;                          /* the target has no more for us */
@@ -182,7 +183,9 @@ static void begin_action(struct session *s, enum data_action action)
 
 int64_t session_message_next(struct session *s)
 {
-    if (s->stream != SESSION_STREAM_OPEN || s->end_sent || s->restart_sent || s->kill_sent)
+    if (s->stream != SESSION_STREAM_OPEN || s->end_sent || s->kill_sent)
+        return -1;
+    if (s->restart_sent && !s->kill_due)
         return -1;
     if (s->kill_due) {
         begin_action(s, DATA_KILL);
@@ -236,12 +239,13 @@ static enum session_todo over(struct session *s, enum session_todo how)
     return how;
 }
 
-/* An abort waits for nothing but its own KILL message. */
+/* An abort waits for nothing but its own KILL message, and not for that where our half is closed already. */
 static bool abort_now(const struct session *s)
 {
     if (s->kill_received)
         return true;
-    return s->kill_due && (s->stream != SESSION_STREAM_OPEN || (s->kill_sent && !writing(s)));
+    bool can_say = s->stream == SESSION_STREAM_OPEN && !s->end_sent;
+    return s->kill_due && (!can_say || (s->kill_sent && !writing(s)));
 }
 
 /* Whether we have nothing more to say on this call. */
@@ -249,8 +253,9 @@ static bool nothing_to_say(const struct session *s)
 {
     if (writing(s) || s->kill_due || s->restart_due)
         return false;
+    /* A client that had half-closed when our RESTART came cannot answer it: its END_STREAM is all we wait for. */
     if (s->restart_sent)
-        return s->role == SESSION_AGENT || (s->restart_received && s->peer_ended);
+        return s->role == SESSION_AGENT || s->peer_ended;
     return s->tcp_eof && s->out.len == 0;
 }
 

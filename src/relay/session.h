@@ -8,7 +8,7 @@
 #include "base/addr.h"
 #include "base/arena.h"
 #include "base/uuid.h"
-#include "bgp/peek.h"
+#include "bgp/watch.h"
 #include "relay/data_msg.h"
 #include "relay/ring.h"
 
@@ -77,7 +77,7 @@ struct session {
     uint32_t tx_payload; /* payload bytes of the message being written that are still in the out ring */
     uint8_t tx_header[DATA_HEADER_MAX], tx_header_len, tx_header_at;
 
-    struct bgp_peek seen_out, seen_in; /* BGP as it passes, for the operator's eyes */
+    struct bgp_watch seen; /* BGP as it passes, for the operator's eyes; the owner sets seen.now before it tells of bytes */
 };
 
 /* The most bytes the out ring holds: then the TCP side is not read any more and TCP tells the sender. */

@@ -4,8 +4,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "daemon/table.h"
 #include "target/cli_command.h"
-#include "target/cli_table.h"
 
 /*
  * The commands that list: each row goes into a table for people or into a JSON array. All text of the
@@ -15,7 +15,7 @@
 struct listing {
     bool json;
     json_t *array;
-    struct cli_table table;
+    struct table table;
     /* For names beside ids. */
     struct inventory_account *accounts;
     size_t account_count;
@@ -29,7 +29,7 @@ static void begin(struct listing *l, const struct cli *c, size_t columns, const 
     if (l->json)
         l->array = json_array();
     else
-        cli_table_add(&l->table, heading);
+        table_add(&l->table, heading);
 }
 
 /* What could be read is printed, even if something else could not. */
@@ -40,12 +40,12 @@ static bool end(struct listing *l, bool ok, const char *none, struct err *e)
             ok = err_set(e, "the output could not be written");
         putchar('\n');
     } else {
-        cli_table_print(&l->table, stdout);
+        table_print(&l->table, stdout);
         if (ok && l->table.count <= l->table.columns)
             fprintf(stderr, "%s\n", none);
     }
     json_decref(l->array);
-    cli_table_free(&l->table);
+    table_free(&l->table);
     free(l->accounts);
     free(l->sites);
     return ok;
@@ -135,7 +135,7 @@ static bool list_account(void *arg, const struct inventory_account *a)
         return true;
     }
     date_text(a->created, "%Y-%m-%d %H:%M", created, sizeof created);
-    cli_table_add(&l->table,
+    table_add(&l->table,
                   (const char *const[]){number(a->id, id), a->email, a->enabled ? "enabled" : "disabled",
                                         number(a->devices, devices), created});
     return true;
@@ -161,7 +161,7 @@ static bool list_site(void *arg, const struct inventory_site *s)
                                                   "company_id", (json_int_t)s->company_id, "account", email,
                                                   "devices", (json_int_t)s->devices));
     else
-        cli_table_add(&l->table, (const char *const[]){number(s->id, id), s->name,
+        table_add(&l->table, (const char *const[]){number(s->id, id), s->name,
                                                        number(s->devices, devices), or_dash(email)});
     return true;
 }
@@ -213,7 +213,7 @@ static bool list_device(void *arg, const struct inventory_device *d)
     char addresses[INVENTORY_ADDRESSES_MAX * ADDR_TEXT_MAX];
     addresses_text(d, addresses, sizeof addresses);
     snprintf(site_text, sizeof site_text, d->site_id ? "%u (%s)" : "-", d->site_id, or_dash(site));
-    cli_table_add(&l->table, (const char *const[]){number(d->id, id), d->name, addresses, site_text,
+    table_add(&l->table, (const char *const[]){number(d->id, id), d->name, addresses, site_text,
                                                    d->asn ? number(d->asn, asn) : "-",
                                                    d->enabled ? "enabled" : "disabled", or_dash(email)});
     return true;

@@ -2,16 +2,12 @@
 
 #include "base/clock.h"
 #include "daemon/api_json.h"
+#include "daemon/bgp_json.h"
 #include "daemon/metrics.h"
+#include "revision.h"
 #include "target/target.h"
 
 /* The target's status pages: health, agents, sessions, metrics. */
-
-static json_t *time_json(int64_t wall_ns)
-{
-    char text[TIME_TEXT_MAX];
-    return json_string(clock_text(wall_ns, 9, text));
-}
 
 static void health_page(void *arg, const struct api_request *q, struct api_response *r)
 {
@@ -19,7 +15,7 @@ static void health_page(void *arg, const struct api_request *q, struct api_respo
     if (t->stopping)
         r->status = 503;
     api_respond_json(r,
-                     json_pack("{s:o, s:s}", "timestamp", time_json(clock_wall_ns()), "status",
+                     json_pack("{s:o, s:s}", "timestamp", api_json_time(clock_wall_ns()), "status",
                                t->stopping ? "failing" : "ok"),
                      q->pretty);
 }
@@ -32,7 +28,7 @@ static void add_agent(void *arg, const struct service_agent *a)
                                          api_json_text(a->version, strlen(a->version)), "Email",
                                          api_json_text(a->email, strlen(a->email)), "CompanyID",
                                          (json_int_t)a->company_id, "SiteID", (json_int_t)a->site_id, "Since",
-                                         time_json(a->since_wall_ns)));
+                                         api_json_time(a->since_wall_ns)));
 }
 
 static void agents_page(void *arg, const struct api_request *q, struct api_response *r)
@@ -53,13 +49,14 @@ static void sessions_page(void *arg, const struct api_request *q, struct api_res
         const struct session *session = bridge_session(s->bridge);
         char peer[ADDR_TEXT_MAX], agent[ADDR_TEXT_MAX];
         json_array_append_new(
-            list, json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:s, s:o, s:I, s:b, s:I, s:I, s:I}", "Device", s->device,
+            list, json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:s, s:o, s:I, s:b, s:I, s:I, s:I, s:o}", "Device", s->device,
                             "Peer", addr_text(&session->device, peer), "DeviceID", (json_int_t)s->device_id,
                             "CompanyID", (json_int_t)s->company_id, "SiteID", (json_int_t)s->site_id, "SessionID",
                             session->id.text, "Agent", addr_text(&s->agent, agent), "Time",
-                            time_json(s->opened_wall_ns), "DurationMs", (json_int_t)(clock_mono_ms() - s->opened_ms),
+                            api_json_time(s->opened_wall_ns), "DurationMs", (json_int_t)(clock_mono_ms() - s->opened_ms),
                             "Connected", bridge_has_call(s->bridge), "Streams", (json_int_t)s->streams, "BytesUp",
-                            (json_int_t)session->received.bytes, "BytesDown", (json_int_t)session->sent.bytes));
+                            (json_int_t)session->received.bytes, "BytesDown", (json_int_t)session->sent.bytes, "BGP",
+                            bgp_json(&session->seen, &session->seen.in, &session->seen.out)));
     }
     json_int_t count = (json_int_t)json_array_size(list);
     api_respond_json(r, json_pack("{s:I, s:o}", "NumSessions", count, "Sessions", list), q->pretty);
@@ -76,7 +73,7 @@ static void metrics_page(void *arg, const struct api_request *q, struct api_resp
     r->content_type = METRICS_CONTENT_TYPE;
     metrics_init(&w, &r->body);
     metrics_family(&w, "kbgp_target_build_info", METRICS_GAUGE, "The program's version.");
-    metrics_int(&w, 1, {"version", KBGP_VERSION});
+    metrics_int(&w, 1, {"version", KBGP_VERSION}, {"revision", KBGP_REVISION});
     metrics_family(&w, "kbgp_target_agents", METRICS_GAUGE, "Agents whose Control stream is up.");
     metrics_int(&w, s->agents);
     metrics_family(&w, "kbgp_target_auth_failures_total", METRICS_COUNTER, "Calls with credentials that were rejected.");

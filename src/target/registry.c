@@ -77,6 +77,7 @@ static void on_over(void *arg, enum session_todo how, const struct grpc_status *
     const struct session *session = bridge_session(s->bridge);
     struct names n = names_of(s);
     const char *reason;
+    char up[BGP_WATCH_TEXT_MAX], down[BGP_WATCH_TEXT_MAX];
     (void)status;
     if (how == SESSION_ABORT) {
         reason = session->kill_received ? "the agent sent KILL" : "killed";
@@ -93,7 +94,9 @@ static void on_over(void *arg, enum session_todo how, const struct grpc_status *
     log_info("session ended", WHO(s, n), LOG_STR("reason", reason),
              LOG_NUM("duration-ms", clock_mono_ms() - s->opened_ms), LOG_NUM("bytes-up", session->received.bytes),
              LOG_NUM("bytes-down", session->sent.bytes), LOG_NUM("messages-up", session->received.messages),
-             LOG_NUM("messages-down", session->sent.messages), LOG_NUM("streams", s->streams));
+             LOG_NUM("messages-down", session->sent.messages), LOG_NUM("streams", s->streams),
+             LOG_STR("notification-up", bgp_watch_notification_text(&session->seen.in, up)),
+             LOG_STR("notification-down", bgp_watch_notification_text(&session->seen.out, down)));
     session_free(s);
 }
 

@@ -150,7 +150,7 @@ def test_pushed_block_ends_a_running_session(workdir):
             call.wait_over()
             agent.wait_sessions(1)
             with agent.connect("127.0.0.2") as again:
-                again.wait_ended()
+                again.wait_ended(timeout=20)
             assert len(server.datas) == 2 and len(server.lookups()) == 2
             other.send(b"still here")
             wait_for(lambda: any(c.session.data == b"still here" for c in server.datas), "data of the other device")

@@ -41,7 +41,7 @@ def test_an_unknown_device_is_blocked(workdir):
         answer = client.lookup(control, "127.0.0.99")
         assert answer.action == BLOCK_IP and answer.ttl_seconds == 1200 and answer.ttl_counter == 0
         code, text = client.data("127.0.0.99").status()
-        assert code == Code.PERMISSION_DENIED and "127.0.0.99" in text
+        assert code == Code.PERMISSION_DENIED and text
         assert backend.count() == 0
 
 

@@ -165,10 +165,11 @@ class GrpcAgent:
             pairs["sid"] = str(self.site)
         return _changed(pairs, changes)
 
-    def data_metadata(self, device_ip, device_port=40000, session_id=None, up=0, down=0, **changes):
+    def data_metadata(self, ip, up=0, down=0, **changes):
+        """Metadata of Data; changes as in `metadata`."""
         pairs = dict(self.metadata())
-        pairs.update({"proto": "BGP", "device-ip": device_ip, "device-port": str(device_port), "proxy-ip": "127.0.0.1",
-                      "proxy-port": "179", "session-id": session_id or str(uuid.uuid4()), "counter-up": str(up),
+        pairs.update({"proto": "BGP", "device-ip": ip, "device-port": "40000", "proxy-ip": "127.0.0.1",
+                      "proxy-port": "179", "session-id": str(uuid.uuid4()), "counter-up": str(up),
                       "counter-down": str(down)})
         return _changed(pairs, changes)
 

@@ -39,12 +39,18 @@ def http1_html(sock):
 
 def http2_html(sock):
     """A load balancer without a server behind it: each stream gets 503 and a page."""
+    _http2_page(sock, literal(8, b"503"))
+
+
+def http2_ok_html(sock):
+    """HTTP status 200, but a page: what a captive portal says."""
+    _http2_page(sock, b"\x88")
+
+
+def _http2_page(sock, status):
     sock.sendall(frame(4, 0, 0))
     data = b""
-    while True:
-        piece = sock.recv(65536)
-        if not piece:
-            return
+    while piece := sock.recv(65536):
         data += piece
         if data.startswith(b"PRI "):
             if len(data) < 24:
@@ -59,18 +65,7 @@ def http2_html(sock):
             elif kind == 6 and not flags & 1:
                 sock.sendall(frame(6, 1, 0, body))
             elif kind == 1:
-                sock.sendall(frame(1, 4, stream, literal(8, b"503") + literal(31, b"text/html"))
-                             + frame(0, 1, stream, HTML))
-
-
-def http2_ok_html(sock):
-    """HTTP status 200, but a page: what a captive portal says."""
-    sock.sendall(frame(4, 0, 0))
-    answered = False
-    while sock.recv(65536):
-        if not answered:
-            sock.sendall(frame(4, 1, 0) + frame(1, 4, 1, b"\x88" + literal(31, b"text/html")) + frame(0, 1, 1, HTML))
-            answered = True
+                sock.sendall(frame(1, 4, stream, status + literal(31, b"text/html")) + frame(0, 1, stream, HTML))
 
 
 def silence(sock):
@@ -100,11 +95,13 @@ class OddServer:
         self._sock = socket.create_server(("127.0.0.1", self.port))
         self._sock.settimeout(0.2)
         self._open, self._connections = True, []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, exc_type, exc, tb):
         self._open = False
+        self._thread.join(5)  # a socket that somebody waits on is not closed, and the port not free
         self._sock.close()
         for c in self._connections:
             with contextlib.suppress(OSError):

@@ -12,9 +12,43 @@ from .ports import free_port
 from .wait import DEADLINE, wait_for
 
 
+class _Reader:
+    """One thread that reads for all endpoints: a thread each would make a test of a thousand sessions slow."""
+
+    def __init__(self):
+        self._epoll = select.epoll()
+        self._endpoints = {}
+        self.lock = threading.RLock()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self):
+        while True:
+            for fd, _events in self._epoll.poll():
+                with self.lock:
+                    if fd in self._endpoints:
+                        self._endpoints[fd].read_once()
+
+    def add(self, endpoint):
+        with self.lock:
+            fd = endpoint.sock.fileno()
+            if fd >= 0 and fd not in self._endpoints and endpoint.ended is None:
+                self._endpoints[fd] = endpoint
+                self._epoll.register(fd, select.EPOLLIN)
+
+    def remove(self, endpoint):
+        with self.lock:
+            fd = endpoint.sock.fileno()
+            if self._endpoints.get(fd) is endpoint:
+                del self._endpoints[fd]
+                self._epoll.unregister(fd)
+
+
+_reader = _Reader()
+
+
 class Endpoint:
     """
-    One end of a TCP connection. A thread reads all the time (unless paused) into `received`; `ended` becomes "fin" or
+    One end of a TCP connection. What comes is read all the time (unless paused) into `received`; `ended` becomes "fin" or
     "rst" when the other side has closed.
     """
 
@@ -23,14 +57,10 @@ class Endpoint:
         self.name = name
         self.received = bytearray()
         self.ended = None
-        self._reading = threading.Event()
-        self._reading.set()
-        self._closed = False
         self.local = sock.getsockname()[:2]
         self.peer = sock.getpeername()[:2]
         sock.setblocking(False)
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
+        _reader.add(self)
 
     def __enter__(self):
         return self
@@ -38,25 +68,25 @@ class Endpoint:
     def __exit__(self, exc_type, exc, tb):
         self.close()
 
-    def _read(self):
-        while not self._closed and self.ended is None:
-            if not self._reading.wait(0.2):
-                continue
-            try:
-                if not select.select([self.sock], [], [], 0.2)[0] or not self._reading.is_set():
-                    continue
-                data = self.sock.recv(1 << 18)
-            except BlockingIOError:
-                continue
-            except ConnectionResetError:
-                self.ended = "rst"
-                return
-            except (OSError, ValueError):  # closed by us
-                return
-            if data:
-                self.received += data
-            else:
+    def read_once(self):
+        """Called by the reader's thread with its lock."""
+        try:
+            data = self.sock.recv(1 << 18)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.ended = "rst"
+        else:
+            self.received += data
+            if not data:
                 self.ended = "fin"
+        if self.ended:
+            _reader.remove(self)
+
+    def _writable(self, timeout):
+        poll = select.poll()
+        poll.register(self.sock, select.POLLOUT)
+        return bool(poll.poll(timeout * 1000))
 
     # sending
 
@@ -64,7 +94,7 @@ class Endpoint:
         """Sends everything; fails when the other side does not take it in time."""
         view = memoryview(data)
         while view:
-            if not select.select([], [self.sock], [], timeout)[1]:
+            if not self._writable(timeout):
                 raise AssertionError(f"{self.name}: {len(view)} bytes not taken within {timeout:g} s")
             try:
                 view = view[self.sock.send(view):]
@@ -79,7 +109,7 @@ class Endpoint:
     def flood(self, data, quiet=2.0):
         """Sends `data` until nothing has been taken for `quiet` seconds, or all is; returns how much was taken."""
         view, sent = memoryview(data), 0
-        while sent < len(view) and select.select([], [self.sock], [], quiet)[1]:
+        while sent < len(view) and self._writable(quiet):
             try:
                 sent += self.sock.send(view[sent:sent + (1 << 18)])
             except BlockingIOError:
@@ -96,20 +126,17 @@ class Endpoint:
         self.close()
 
     def close(self):
-        self._closed = True
-        self._reading.set()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(5)
+        _reader.remove(self)
         self.sock.close()
 
     # receiving
 
     def pause(self):
         """Stops reading: the receive buffer fills and TCP tells the other side."""
-        self._reading.clear()
+        _reader.remove(self)
 
     def resume(self):
-        self._reading.set()
+        _reader.add(self)
 
     def wait_received(self, length, timeout=DEADLINE):
         wait_for(lambda: len(self.received) >= length or self.ended, f"{self.name}: {length} bytes, has "

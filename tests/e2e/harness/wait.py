@@ -9,13 +9,15 @@ DEADLINE = 60.0
 def wait_for(predicate, what, timeout=DEADLINE, interval=0.05):
     """Returns the first true value of `predicate()`; fails naming `what` when the deadline has passed."""
     end = time.monotonic() + timeout
+    pause = min(0.002, interval)  # most events are there at once
     while True:
         value = predicate()
         if value:
             return value
         if time.monotonic() >= end:
             raise AssertionError(f"not within {timeout:g} s: {what}")
-        time.sleep(interval)
+        time.sleep(pause)
+        pause = min(2 * pause, interval)
 
 
 def wait_settled(measure, what, quiet=2.0, timeout=DEADLINE):

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "agent/options.h"
+#include "base/clock.h"
 
 /* The last load. */
 static struct agent_config config;
@@ -319,7 +320,7 @@ static void single_values_are_checked(void **state)
     refused("--metrics-port: \"65536\" is not a number from 1 to 65535", "--metrics-port", "65536");
     refused("--metrics-addr: \"metrics\" is not an IP address", "--metrics-addr", "metrics");
     refused("--log-level: \"trace\" is not a level: debug, info, warn or error", "--log-level", "trace");
-    refused("--site-id: \"-1\" is not a number from 0 to 9223372036854775807", "--site-id", "-1");
+    refused("--site-id: \"-1\" is not a number from 0 to 4294967295", "--site-id", "-1");
     refused("--md5-listen-interface: \"a/b\" is not a network interface: a name like eth0, or any",
             "--md5-listen-interface", "a/b");
     refused(
@@ -338,7 +339,7 @@ static void single_values_are_checked(void **state)
     refused("--tls-cert is missing: --tls-key is given, and they belong together", "--tls-key", "/k");
     refused("unexpected argument \"true\": write --enable-md5-support=true", "--enable-md5-support", "true");
     setenv("KENTIK_SITE", "x", 1);
-    refused("KENTIK_SITE: \"x\" is not a number from 0 to 9223372036854775807");
+    refused("KENTIK_SITE: \"x\" is not a number from 0 to 4294967295");
 }
 
 /* --- the token --- */
@@ -365,6 +366,77 @@ static void account_is_required(void **state)
     assert_int_equal(load_bare("--version"), OPTIONS_OK);
     assert_true(config.version);
     assert_int_equal(load_bare("--help"), OPTIONS_HELP);
+}
+
+static void commands(void **state)
+{
+    (void)state;
+    taken();
+    assert_int_equal(config.command, AGENT_RUN);
+    taken("check");
+    assert_int_equal(config.command, AGENT_CHECK);
+    assert_false(config.ready || config.quiet);
+    taken("check", "--ready", "--quiet");
+    assert_true(config.ready && config.quiet);
+    taken("--json", "status");
+    assert_int_equal(config.command, AGENT_STATUS);
+    assert_true(config.json);
+    taken("--insecure", "sessions", "--metrics-port", "9000");
+    assert_int_equal(config.command, AGENT_SESSIONS);
+    assert_int_equal(config.metrics.port, 9000);
+
+    refused("unexpected argument \"run\" (see --help)", "run");
+    refused("unexpected argument \"status\" (see --help)", "check", "status");
+    refused("--ready is for the command check alone", "--ready");
+    refused("--quiet is for the command check alone", "--quiet", "status");
+    refused("--json is for the commands status and sessions alone", "check", "--json");
+    /* What stands behind an empty or torn token may be the token. */
+    refused("unexpected argument after --token (not shown here; see --help)", "--token=", "hush");
+    refused("unexpected argument after --token (not shown here; see --help)", "--token=one", "two");
+}
+
+static void commands_without_an_account(void **state)
+{
+    (void)state;
+    static const char *const need_none[][2] = {
+        {"status", "--json"}, {"sessions", "--json"}, {"check", "--ready"}};
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(load_bare(need_none[i][0], need_none[i][1], "--metrics-addr", "::1"), OPTIONS_OK);
+        assert_null(config.account_problem);
+        assert_int_equal(config.metrics.family, 6);
+        assert_int_equal(config.metrics.port, 20920);
+    }
+    /* check says it in its report, and goes on. */
+    assert_int_equal(load_bare("check"), OPTIONS_OK);
+    assert_string_equal(config.account_problem, "no account: give --email or KENTIK_API_EMAIL");
+    assert_string_equal(config.target_host, "grpc.api.kentik.com");
+    assert_int_equal(config.n_listeners, 2);
+    assert_int_equal(load_bare("check", "--email", "a@b", "--token-file", "/nonexistent/token"), OPTIONS_OK);
+    assert_string_equal(
+        config.account_problem,
+        "--token-file (KENTIK_API_TOKEN_FILE): /nonexistent/token: No such file or directory");
+    taken("check");
+    assert_null(config.account_problem);
+    /* Bad usage is bad usage. */
+    assert_int_equal(load_bare("check", "--tls-cert", "x"), OPTIONS_ERROR);
+    assert_int_equal(load_bare("status", "--metrics-port", "0"), OPTIONS_ERROR);
+}
+
+/* A pipe with a writer that writes nothing: the event loop must not wait for it. */
+static void token_is_not_waited_for_again(void **state)
+{
+    (void)state;
+    char token[AGENT_TOKEN_MAX + 1] = "old", path[32];
+    struct err e;
+    int fds[2];
+    assert_int_equal(pipe(fds), 0);
+    snprintf(path, sizeof path, "/dev/fd/%d", fds[0]);
+    int64_t before = clock_mono_ms();
+    assert_false(agent_token_read(path, token, &e));
+    assert_true(clock_mono_ms() - before < 1000);
+    assert_string_equal(token, "old");
+    close(fds[0]);
+    close(fds[1]);
 }
 
 static void token_leaves_no_trace(void **state)
@@ -512,6 +584,12 @@ static void help_names_flags_variables_and_defaults(void **state)
         "--tls-cert",
         "--tls-key",
         "--version",
+        "--ready",
+        "--quiet",
+        "--json",
+        "  check     ",
+        "  status    ",
+        "  sessions  ",
     };
     char *text = NULL;
     size_t n = 0;
@@ -539,6 +617,9 @@ int main(void)
         cmocka_unit_test_teardown(listeners, clean),
         cmocka_unit_test_teardown(single_values_are_checked, clean),
         cmocka_unit_test_teardown(account_is_required, clean),
+        cmocka_unit_test_teardown(commands, clean),
+        cmocka_unit_test_teardown(commands_without_an_account, clean),
+        cmocka_unit_test_teardown(token_is_not_waited_for_again, clean),
         cmocka_unit_test_teardown(token_leaves_no_trace, clean),
         cmocka_unit_test_teardown(token_from_a_file, clean),
         cmocka_unit_test_teardown(token_from_a_credential, clean),

@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "daemon/notify.h"
 
 /* The service manager's end. */
@@ -64,6 +65,10 @@ static void all_states(void)
     assert_string_equal(received(), "STATUS=3 sessions, control up");
     notify_watchdog();
     assert_string_equal(received(), "WATCHDOG=1");
+    notify_reloading();
+    long long usec = -1, now = (long long)(clock_mono_ns() / 1000);
+    assert_int_equal(sscanf(received(), "RELOADING=1\nMONOTONIC_USEC=%lld", &usec), 1);
+    assert_in_range(usec, now - 10000000, now);
     notify_stopping();
     assert_string_equal(received(), "STOPPING=1");
     assert_string_equal(received(), "");

@@ -1,9 +1,9 @@
-#include "target/cli_table.h"
+#include "daemon/table.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-void cli_table_add(struct cli_table *t, const char *const *row)
+void table_add(struct table *t, const char *const *row)
 {
     if (t->cap - t->count < t->columns) {
         t->cap = t->cap ? t->cap * 2 : 64;
@@ -22,7 +22,7 @@ void cli_table_add(struct cli_table *t, const char *const *row)
     }
 }
 
-void cli_table_print(const struct cli_table *t, FILE *out)
+void table_print(const struct table *t, FILE *out)
 {
     if (t->count <= t->columns)
         return;
@@ -35,10 +35,10 @@ void cli_table_print(const struct cli_table *t, FILE *out)
     }
 }
 
-void cli_table_free(struct cli_table *t)
+void table_free(struct table *t)
 {
     for (size_t i = 0; i < t->count; i++)
         free(t->cells[i]);
     free(t->cells);
-    *t = (struct cli_table){.columns = t->columns};
+    *t = (struct table){.columns = t->columns};
 }

@@ -1,0 +1,162 @@
+#include "agent/record.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void records_init(struct records *rs, uint64_t seed)
+{
+    *rs = (struct records){.seed = seed};
+    list_init(&rs->recent);
+}
+
+static void record_free(struct records *rs, struct record *r)
+{
+    map_remove(&rs->by_ip, &r->by_ip);
+    list_remove(&r->node);
+    free(r);
+}
+
+void records_free(struct records *rs)
+{
+    while (!list_empty(&rs->recent))
+        record_free(rs, LIST_ITEM(rs->recent.next, struct record, node));
+    map_free(&rs->by_ip);
+}
+
+static struct record *find(const struct records *rs, const struct addr *ip)
+{
+    for (struct map_node *n = map_find(&rs->by_ip, addr_ip_hash(ip, rs->seed)); n; n = map_find_next(n)) {
+        struct record *r = MAP_ITEM(n, struct record, by_ip);
+        if (addr_same_ip(&r->ip, ip))
+            return r;
+    }
+    return NULL;
+}
+
+/* False: every record is in use. */
+static bool make_room(struct records *rs)
+{
+    if (rs->by_ip.count < RECORDS_MAX)
+        return true;
+    LIST_FOREACH (node, &rs->recent) {
+        struct record *r = LIST_ITEM(node, struct record, node);
+        if (r->sessions == 0) {
+            record_free(rs, r);
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct record *add(struct records *rs, const struct addr *ip)
+{
+    struct record *r = make_room(rs) ? calloc(1, sizeof *r) : NULL;
+    if (!r)
+        return NULL;
+    r->ip = *ip;
+    r->ip.port = 0;
+    list_init(&r->node);
+    if (!map_insert(&rs->by_ip, &r->by_ip, addr_ip_hash(ip, rs->seed))) {
+        free(r);
+        return NULL;
+    }
+    return r;
+}
+
+struct record *records_begin(struct records *rs, const struct addr *device, const struct control_response *answer,
+                             int64_t wall_ns)
+{
+    struct record *r = find(rs, device);
+    if (!r && !(r = add(rs, device)))
+        return NULL;
+    if (r->device_id != answer->device_id || r->company_id != answer->company_id ||
+        strcmp(r->name, answer->device_name) != 0) {
+        r->company_id = answer->company_id;
+        r->device_id = answer->device_id;
+        snprintf(r->name, sizeof r->name, "%s", answer->device_name);
+        r->ended = (struct record_counts){0};
+        r->n_notifications = 0;
+        r->received_wall_ns = r->notification_wall_ns[RECORD_UP] = r->notification_wall_ns[RECORD_DOWN] = 0;
+        r->have_open = false;
+    }
+    r->sessions++;
+    r->started_wall_ns = wall_ns;
+    r->state = BGP_WATCH_CONNECT;
+    list_remove(&r->node);
+    list_append(&rs->recent, &r->node);
+    return r;
+}
+
+static void add_counts(struct record_counts *to, const struct record_session *s)
+{
+    const struct bgp_watch_side *sides[2] = {&s->seen->out, &s->seen->in};
+    for (unsigned d = RECORD_UP; d <= RECORD_DOWN; d++) {
+        to->bytes[d] += s->bytes[d];
+        for (unsigned i = 0; i < 6; i++)
+            to->messages[d][i] += sides[d]->peek.messages[i];
+    }
+    to->established += s->seen->established.mono_ms != 0;
+}
+
+static void add_notification(struct record *r, bool down, const struct bgp_watch_side *side)
+{
+    struct bgp_notification n;
+    if (!bgp_peek_notification(&side->peek, &n))
+        return;
+    struct record_notification *kind = r->notifications, *end = kind + r->n_notifications;
+    while (kind < end && (kind->down != down || kind->code != n.code || kind->subcode != n.subcode) &&
+           !(kind->others && kind->down == down))
+        kind++;
+    if (kind == end) {
+        /* The last two places are for the others, of one direction each. */
+        bool others = r->n_notifications >= RECORD_NOTIFICATIONS - 2;
+        r->n_notifications++;
+        *kind = (struct record_notification){.down = down, .others = others};
+        if (!others) {
+            kind->code = n.code;
+            kind->subcode = n.subcode;
+        }
+    }
+    kind->count++;
+}
+
+static void learn(struct record *r, const struct bgp_watch *seen)
+{
+    r->state = bgp_watch_state(seen);
+    if (seen->out.message.wall_ns != 0)
+        r->received_wall_ns = seen->out.message.wall_ns;
+    if (seen->out.notification.wall_ns != 0)
+        r->notification_wall_ns[RECORD_UP] = seen->out.notification.wall_ns;
+    if (seen->in.notification.wall_ns != 0)
+        r->notification_wall_ns[RECORD_DOWN] = seen->in.notification.wall_ns;
+    if (seen->out.peek.have_open) {
+        r->have_open = true;
+        r->asn = seen->out.peek.asn;
+        r->hold_time = seen->out.peek.hold_time;
+    }
+}
+
+void records_end(struct records *rs, struct record *r, const struct record_session *session)
+{
+    add_counts(&r->ended, session);
+    add_notification(r, false, &session->seen->out);
+    add_notification(r, true, &session->seen->in);
+    learn(r, session->seen);
+    if (--r->sessions == 0)
+        r->state = BGP_WATCH_IDLE;
+    list_remove(&r->node);
+    list_append(&rs->recent, &r->node);
+}
+
+void records_forget_present(struct records *rs)
+{
+    LIST_FOREACH (node, &rs->recent)
+        LIST_ITEM(node, struct record, node)->present = (struct record_counts){0};
+}
+
+void record_look(struct record *r, const struct record_session *session)
+{
+    add_counts(&r->present, session);
+    learn(r, session->seen);
+}

@@ -1,0 +1,89 @@
+#include "agent/reload.h"
+
+#include <string.h>
+
+#include "agent/agent.h"
+#include "base/log.h"
+#include "daemon/notify.h"
+
+/* How often the file of a rejected token is looked at. */
+#define LOOK_MS 5000
+
+enum outcome { KEPT, UNCHANGED, CHANGED, FAILED };
+
+static enum outcome read_token(struct agent *a, struct err *e)
+{
+    char *token = a->config->token;
+    char fresh[AGENT_TOKEN_MAX + 1];
+    if (!a->config->token_path)
+        return KEPT;
+    if (!agent_token_read(a->config->token_path, fresh, e))
+        return FAILED;
+    /* In place: whoever opens a call has a pointer to it. */
+    enum outcome outcome = strcmp(fresh, token) == 0 ? UNCHANGED : CHANGED;
+    strcpy(token, fresh);
+    explicit_bzero(fresh, sizeof fresh);
+    a->token_unreadable = false;
+    return outcome;
+}
+
+static void tell_unreadable(const struct err *e)
+{
+    log_error("the token cannot be read again, going on with the old one", LOG_STR("error", e->text));
+}
+
+static enum outcome read_certificates(struct agent *a, struct err *e)
+{
+    const struct agent_config *c = a->config;
+    struct tls_client_config tls = {.ca_file = c->ca_file, .cert_file = c->tls_cert, .key_file = c->tls_key};
+    if (!a->tls)
+        return KEPT;
+    return tls_client_ctx_reload(a->tls, &tls, e) ? CHANGED : FAILED;
+}
+
+void reload_all(struct agent *a)
+{
+    static const char *const token_text[] = {
+        [KEPT] = "not from a file", [UNCHANGED] = "unchanged", [CHANGED] = "changed", [FAILED] = "kept"};
+    static const char *const certificate_text[] = {
+        [KEPT] = "none", [CHANGED] = "read again", [FAILED] = "kept"};
+    struct err e;
+    notify_reloading();
+    enum outcome token = read_token(a, &e);
+    if (token == FAILED)
+        tell_unreadable(&e);
+    enum outcome certificates = read_certificates(a, &e);
+    if (certificates == FAILED)
+        log_error("the certificates cannot be read again, going on with the old ones",
+                  LOG_STR("error", e.text));
+    log_info("reloaded", LOG_STR("token", token_text[token]), LOG_STR("token-file", a->config->token_path),
+             LOG_STR("certificates", certificate_text[certificates]));
+    if (token == CHANGED)
+        control_credentials_changed(a->host.control);
+    export_wake(a->export);
+    notify_ready();
+}
+
+bool reload_rejected_token(struct agent *a)
+{
+    struct err e;
+    enum outcome token = read_token(a, &e);
+    if (token == FAILED && !a->token_unreadable) {
+        a->token_unreadable = true;
+        tell_unreadable(&e);
+    }
+    if (token == CHANGED)
+        log_info("the rejected token has changed in its file, trying again",
+                 LOG_STR("token-file", a->config->token_path));
+    if (token == CHANGED)
+        export_wake(a->export);
+    a->token_looked_ms = loop_now_ms(a->loop);
+    return token == CHANGED;
+}
+
+void reload_tick(struct agent *a)
+{
+    if (control_stats(a->host.control)->rejected && loop_now_ms(a->loop) - a->token_looked_ms >= LOOK_MS &&
+        reload_rejected_token(a))
+        control_credentials_changed(a->host.control);
+}

@@ -1,0 +1,172 @@
+#include "net/tcp_race.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct runner {
+    struct tcp_race *race;
+    struct addr addr;
+    int fd; /* -1: not started, or out */
+    int errnum;
+    struct loop_watch *watch;
+};
+
+struct tcp_race {
+    struct loop *loop;
+    struct runner runners[TCP_RACE_ADDRS_MAX];
+    size_t n, started, running;
+    struct loop_timer *timer;
+    tcp_race_done *done;
+    void *arg;
+};
+
+static void drop(struct runner *run)
+{
+    loop_watch_free(run->watch);
+    run->watch = NULL;
+    if (run->fd >= 0)
+        close(run->fd);
+    run->fd = -1;
+}
+
+void tcp_race_cancel(struct tcp_race *r)
+{
+    if (!r)
+        return;
+    for (size_t i = 0; i < r->n; i++)
+        drop(&r->runners[i]);
+    loop_timer_free(r->timer);
+    free(r);
+}
+
+void tcp_race_describe(const struct tcp_race *r, struct err *e)
+{
+    size_t at = 0;
+    e->text[0] = 0;
+    for (size_t i = 0; i < r->started && at < sizeof e->text; i++) {
+        char text[ADDR_TEXT_MAX];
+        const struct runner *run = &r->runners[i];
+        at +=
+            (size_t)snprintf(e->text + at, sizeof e->text - at, "%s%s: %s", i ? "; " : "",
+                             addr_text(&run->addr, text), run->errnum ? strerror(run->errnum) : "no answer");
+    }
+}
+
+static void on_event(void *arg, unsigned events);
+
+static bool start_one(struct tcp_race *r, struct runner *run)
+{
+    struct sockaddr_storage ss;
+    struct err e;
+    socklen_t len = addr_to_sockaddr(&run->addr, &ss);
+    run->fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (run->fd < 0 || (connect(run->fd, (struct sockaddr *)&ss, len) != 0 && errno != EINPROGRESS)) {
+        run->errnum = errno;
+        drop(run);
+        return false;
+    }
+    run->watch = loop_watch_new(r->loop, run->fd, on_event, run, &e);
+    if (!run->watch) {
+        run->errnum = ENOMEM;
+        drop(run);
+        return false;
+    }
+    loop_watch_set(run->watch, LOOP_WRITE);
+    r->running++;
+    return true;
+}
+
+/* The next runner, if there is one. The end of a race that nobody can win is told from the timer, so that it
+ * never comes from inside tcp_race_start(). */
+static void start_next(struct tcp_race *r)
+{
+    while (r->started < r->n)
+        if (start_one(r, &r->runners[r->started++])) {
+            loop_timer_start(r->timer, TCP_RACE_DELAY_MS, 0);
+            return;
+        }
+    if (r->running == 0)
+        loop_timer_start(r->timer, 0, 0);
+}
+
+static void on_event(void *arg, unsigned events)
+{
+    struct runner *run = arg;
+    struct tcp_race *r = run->race;
+    (void)events;
+    int errnum = 0;
+    socklen_t len = sizeof errnum;
+    if (getsockopt(run->fd, SOL_SOCKET, SO_ERROR, &errnum, &len) != 0)
+        errnum = errno;
+    if (errnum != 0) {
+        run->errnum = errnum;
+        drop(run);
+        r->running--;
+        start_next(r);
+        return;
+    }
+    int fd = run->fd;
+    run->fd = -1;
+    tcp_race_done *done = r->done;
+    void *done_arg = r->arg;
+    /* The watch goes before the descriptor gets its next one. */
+    tcp_race_cancel(r);
+    done(done_arg, fd, NULL);
+}
+
+static void on_timer(void *arg)
+{
+    struct tcp_race *r = arg;
+    if (r->started < r->n || r->running > 0) {
+        start_next(r);
+        return;
+    }
+    struct err why;
+    tcp_race_describe(r, &why);
+    tcp_race_done *done = r->done;
+    void *done_arg = r->arg;
+    tcp_race_cancel(r);
+    done(done_arg, -1, &why);
+}
+
+/* The families by turns, beginning with that of the first address; the order within a family stays. */
+static void line_up(struct tcp_race *r, const struct addr *addrs, size_t n)
+{
+    bool taken[TCP_RACE_ADDRS_MAX] = {false};
+    uint8_t family = addrs[0].family;
+    while (r->n < n) {
+        size_t pick = n;
+        for (size_t i = 0; i < n; i++) {
+            if (taken[i])
+                continue;
+            if (pick == n)
+                pick = i; /* also when the family has run out */
+            if (addrs[i].family == family) {
+                pick = i;
+                break;
+            }
+        }
+        taken[pick] = true;
+        family = addrs[pick].family == 4 ? 6 : 4;
+        r->runners[r->n++] = (struct runner){.race = r, .addr = addrs[pick], .fd = -1};
+    }
+}
+
+struct tcp_race *tcp_race_start(struct loop *loop, const struct addr *addrs, size_t n, tcp_race_done *done,
+                                void *arg)
+{
+    struct tcp_race *r = calloc(1, sizeof *r);
+    if (!r)
+        return NULL;
+    r->loop = loop;
+    r->done = done;
+    r->arg = arg;
+    line_up(r, addrs, n < TCP_RACE_ADDRS_MAX ? n : TCP_RACE_ADDRS_MAX);
+    r->timer = loop_timer_new(loop, on_timer, r);
+    start_next(r);
+    return r;
+}
