@@ -8,6 +8,8 @@
  *     ping       19 bytes to and fro on each session, --rounds times; prints round-trip percentiles
  *     idle       opens sessions, sends a keepalive on each every 30 s for --seconds
  *     setup      opens and closes --sessions connections, 64 at a time, each with one round trip
+ *     flood      connects --rounds times a second for --seconds from addresses that nobody knows (127.9.0.1 and on), and
+ *                counts how many are closed by the other side
  *
  * Sources are 127.1.0.1, 127.1.0.2, … so that each session is a device of its own (--same-source: 127.0.0.1).
  * Prints one line of JSON. For each process in --pids: CPU seconds used meanwhile, and RSS at the end, in KiB.
@@ -331,15 +333,62 @@ static long rss_of(int pid)
     return kib;
 }
 
+static void print_pids(const double *cpu0)
+{
+    printf(",\"cpu_seconds\":[");
+    for (int i = 0; i < opt.n_pids; i++)
+        printf("%s%.2f", i ? "," : "", cpu_of(opt.pids[i]) - cpu0[i]);
+    printf("],\"rss_kib\":[");
+    for (int i = 0; i < opt.n_pids; i++)
+        printf("%s%ld", i ? "," : "", rss_of(opt.pids[i]));
+    printf("]}\n");
+}
+
 static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
 }
 
+/* Connections of strangers: each should be closed by the other side, and cost it little. */
+static void flood(void)
+{
+    unsigned n = 0, refused = 0, open = 0;
+    double t0 = now(), longest = 0;
+    while (now() - t0 < opt.seconds || (open > 0 && now() - t0 < opt.seconds + 15)) {
+        while (now() - t0 < opt.seconds && n < (now() - t0) * opt.rounds && open < 20000) {
+            struct session *s = calloc(1, sizeof *s);
+            struct sockaddr_in src = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f090001u + n % 60000)};
+            s->router.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+            s->router.s = s;
+            s->ping_at = now();
+            if (s->router.fd < 0 || bind(s->router.fd, (struct sockaddr *)&src, sizeof src) != 0 ||
+                (connect(s->router.fd, (struct sockaddr *)&opt.connect, sizeof opt.connect) != 0 &&
+                 errno != EINPROGRESS))
+                die("connect");
+            arm(&s->router, EPOLLIN);
+            n++;
+            open++;
+        }
+        struct epoll_event ev[256];
+        int k = epoll_wait(ep, ev, 256, 1);
+        for (int i = 0; i < k; i++) {
+            struct end *e = ev[i].data.ptr;
+            double waited = now() - e->s->ping_at;
+            longest = waited > longest ? waited : longest;
+            refused++;
+            open--;
+            close(e->fd);
+            free(e->s);
+        }
+    }
+    printf("{\"mode\":\"flood\",\"attempts\":%u,\"refused\":%u,\"still_open\":%u,\"longest_ms\":%.1f,\"seconds\":%.1f", n,
+           refused, open, longest * 1e3, now() - t0);
+}
+
 static void usage(void)
 {
-    fprintf(stderr, "usage: load up|down|ping|idle|setup --connect HOST:PORT --listen HOST:PORT [--sessions N] [--bytes N]\n"
+    fprintf(stderr, "usage: load up|down|ping|idle|setup|flood --connect HOST:PORT [--listen HOST:PORT] [--sessions N] [--bytes N]\n"
                     "       [--rounds N] [--seconds N] [--pids A,B] [--same-source]\n");
     exit(2);
 }
@@ -389,6 +438,14 @@ int main(int argc, char **argv)
         pattern[i] = pattern[i + PATTERN] = (uint8_t)x;
     }
     ep = epoll_create1(0);
+    if (mode_is("flood")) {
+        double cpu0[8];
+        for (int i = 0; i < opt.n_pids; i++)
+            cpu0[i] = cpu_of(opt.pids[i]);
+        flood();
+        print_pids(cpu0);
+        return 0;
+    }
     listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     int one = 1;
     setsockopt(listen_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
@@ -463,12 +520,6 @@ int main(int argc, char **argv)
         printf(",\"round_trips\":%zu,\"p50_us\":%.1f,\"p99_us\":%.1f", n_rtts, rtts[n_rtts / 2] * 1e6,
                rtts[n_rtts * 99 / 100] * 1e6);
     }
-    printf(",\"cpu_seconds\":[");
-    for (int i = 0; i < opt.n_pids; i++)
-        printf("%s%.2f", i ? "," : "", cpu_of(opt.pids[i]) - cpu0[i]);
-    printf("],\"rss_kib\":[");
-    for (int i = 0; i < opt.n_pids; i++)
-        printf("%s%ld", i ? "," : "", rss_of(opt.pids[i]));
-    printf("]}\n");
+    print_pids(cpu0);
     return 0;
 }

@@ -200,6 +200,7 @@ static bool start(struct agent *a, struct err *e)
         if (!a->tls)
             return false;
     }
+    a->ping_silence_ms = GRPC_PING_SILENCE_MS;
     a->channel = (struct grpc_channel_config){
         .loop = a->loop,
         .curl = a->curl,
@@ -209,6 +210,7 @@ static bool start(struct agent *a, struct err *e)
                    .server_name = c->tls_server_name},
         .authority = c->target,
         .stats = &a->channel_stats,
+        .ping_silence_ms = &a->ping_silence_ms,
     };
     struct device_host *h = &a->host;
     h->loop = a->loop;

@@ -20,6 +20,7 @@ struct agent {
     struct uuid instance;
     struct grpc_channel_config channel;
     struct grpc_channel_stats channel_stats; /* of all connections to the target */
+    int64_t ping_silence_ms;                 /* likewise: see grpc_channel_config */
     struct device_host host;
     struct listener *listeners[AGENT_LISTEN_MAX];
     size_t n_listeners;

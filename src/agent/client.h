@@ -14,7 +14,7 @@
  */
 #define CLIENT_TIMEOUT_MS 2000
 /* The sessions page of a full agent (20,000 sessions) fits. */
-#define CLIENT_BODY_MAX (64u << 20)
+#define CLIENT_BODY_MAX (32u << 20)
 
 /*
  * `metrics` is where the agent serves its pages (0.0.0.0 and [::] are asked on this host). The object belongs

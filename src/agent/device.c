@@ -24,7 +24,8 @@ struct names {
 
 const char *device_label(const struct device *d, char out[static 192])
 {
-    snprintf(out, 192, "%u:%s:%u-%s", d->company_id, d->name, d->device_id, d->peer.family == 6 ? "ipv6" : "ipv4");
+    snprintf(out, 192, "%u:%s:%u-%s", d->company_id, d->name, d->device_id,
+             d->peer.family == 6 ? "ipv6" : "ipv4");
     return out;
 }
 
@@ -38,8 +39,8 @@ static struct names names_of(const struct device *d)
 }
 
 #define MODULE LOG_STR("module", "proxy/client-data")
-#define WHO(d, n)                                                                                                 \
-    LOG_STR("device", (n).label), LOG_STR("local-addr", (n).local), MODULE, LOG_STR("peer-addr", (n).peer),        \
+#define WHO(d, n)                                                                                            \
+    LOG_STR("device", (n).label), LOG_STR("local-addr", (n).local), MODULE, LOG_STR("peer-addr", (n).peer),  \
         LOG_STR("session-id", (d)->session_id.text)
 
 /* --- how it stands --- */
@@ -281,8 +282,9 @@ static void on_metadata(void *arg, const struct kv *metadata)
         d->kill_reason = "the target counts other messages than we do: bytes were lost";
         d->host->stats.counters_differed++;
         struct names n = names_of(d);
-        log_warn("the target counts other messages than we do: bytes were lost, killing the session", WHO(d, n),
-                 LOG_NUM("counter-up", s->sent_before.messages), LOG_NUM("counter-down", s->received_before.messages),
+        log_warn("the target counts other messages than we do: bytes were lost, killing the session",
+                 WHO(d, n), LOG_NUM("counter-up", s->sent_before.messages),
+                 LOG_NUM("counter-down", s->received_before.messages),
                  LOG_NUM("target-counter-up", theirs.up), LOG_NUM("target-counter-down", theirs.down));
     }
 }
@@ -344,16 +346,16 @@ static void log_ended(struct device *d, const struct ending *e)
     side_fields(&up, &seen->out, now);
     side_fields(&down, &seen->in, now);
     d->host->stats.closed[e->cause]++;
-    log_info("session ended", WHO(d, n), LOG_STR("ended-by", ending_by_name(e->by)), LOG_STR("reason", e->reason),
-             LOG_STR("cause", ending_cause_name(e->cause)), LOG_NUM("duration-ms", now - d->accepted_ms),
-             LOG_NUM("established-ms", established), LOG_NUM("bytes-up", s->sent.bytes),
-             LOG_NUM("bytes-down", s->received.bytes), LOG_NUM("messages-up", s->sent.messages),
-             LOG_NUM("messages-down", s->received.messages),
+    log_info("session ended", WHO(d, n), LOG_STR("ended-by", ending_by_name(e->by)),
+             LOG_STR("reason", e->reason), LOG_STR("cause", ending_cause_name(e->cause)),
+             LOG_NUM("duration-ms", now - d->accepted_ms), LOG_NUM("established-ms", established),
+             LOG_NUM("bytes-up", s->sent.bytes), LOG_NUM("bytes-down", s->received.bytes),
+             LOG_NUM("messages-up", s->sent.messages), LOG_NUM("messages-down", s->received.messages),
              LOG_NUM("bgp-messages-up", bgp_watch_messages(&seen->out)),
-             LOG_NUM("bgp-messages-down", bgp_watch_messages(&seen->in)), LOG_STR("notification-up", up.notification),
-             LOG_STR("notification-down", down.notification), LOG_NUM("hold-time", bgp_watch_hold_time(seen)),
-             LOG_NUM("silent-up-ms", up.silent_ms), LOG_NUM("silent-down-ms", down.silent_ms),
-             LOG_NUM("streams", d->streams));
+             LOG_NUM("bgp-messages-down", bgp_watch_messages(&seen->in)),
+             LOG_STR("notification-up", up.notification), LOG_STR("notification-down", down.notification),
+             LOG_NUM("hold-time", bgp_watch_hold_time(seen)), LOG_NUM("silent-up-ms", up.silent_ms),
+             LOG_NUM("silent-down-ms", down.silent_ms), LOG_NUM("streams", d->streams));
 }
 
 static void on_over(void *arg, enum session_todo how, const struct grpc_status *status)
@@ -362,7 +364,8 @@ static void on_over(void *arg, enum session_todo how, const struct grpc_status *
     struct device_host *h = d->host;
     struct ending e;
     (void)status;
-    if (how == SESSION_ABORT)
+    /* What is known of the device goes with a KILL; but a block, pushed just now perhaps, is why it was killed. */
+    if (how == SESSION_ABORT && !control_blocked(h->control, &d->peer))
         control_forget(h->control, &d->peer);
     ending_of(&e, bridge_session(d->bridge), how, h->stopping, d->kill_reason, clock_mono_ms());
     log_ended(d, &e);
@@ -444,7 +447,8 @@ void device_tick(struct device_host *h)
         log_warn("the router has gone and the target cannot be told, giving the session up", WHO(d, n),
                  LOG_NUM("bytes-lost", bridge_session(d->bridge)->out.len));
         struct ending e = {.by = ENDING_BY_ROUTER, .cause = ENDING_UNDELIVERABLE};
-        snprintf(e.reason, sizeof e.reason, "the router closed the connection, and the target could not be told within %d s",
+        snprintf(e.reason, sizeof e.reason,
+                 "the router closed the connection, and the target could not be told within %d s",
                  DEVICE_GIVE_UP_MS / 1000);
         log_ended(d, &e);
         device_free(d);

@@ -21,7 +21,8 @@
  *     RELAYING its Data call is open
  *     RETRYING the call broke; the next one is tried after a while
  *
- * Joins the socket (bridge/tcp_end), the session (relay/session) and the Data call (grpc/call) through a bridge.
+ * Joins the socket (bridge/tcp_end), the session (relay/session) and the Data call (grpc/call) through a
+ * bridge.
  */
 enum device_state { DEVICE_ASKING, DEVICE_SEATING, DEVICE_RELAYING, DEVICE_RETRYING };
 
@@ -32,8 +33,8 @@ struct device_host {
     struct uplink *uplink;
     struct bridge_pool pool;
     struct meta_agent meta;
-    struct list devices;   /* oldest first */
-    struct map by_ip;      /* of connections that are allowed */
+    struct list devices; /* oldest first */
+    struct map by_ip;    /* of connections that are allowed */
     struct records records;
     bool keep_records; /* for the per-device metrics */
     uint64_t seed;
@@ -58,9 +59,9 @@ struct device {
     int64_t accepted_wall_ns, accepted_ms;
     struct control_lookup lookup;
     struct uplink_seat seat;
-    struct bridge *bridge; /* NULL while ASKING for the first time */
-    struct record *record; /* of the device; NULL before it is allowed, or where none is kept */
-    uint32_t streams;      /* Data calls so far */
+    struct bridge *bridge;   /* NULL while ASKING for the first time */
+    struct record *record;   /* of the device; NULL before it is allowed, or where none is kept */
+    uint32_t streams;        /* Data calls so far */
     const char *kill_reason; /* why we killed the session: a constant; NULL: we did not */
     struct loop_timer *retry;
     struct backoff backoff;
@@ -72,7 +73,7 @@ struct device {
     uint32_t company_id, device_id;
     char name[CONTROL_NAME_MAX];
     struct kv extra;
-    int64_t eof_ms; /* when it was first seen that the router has closed; 0: it has not */
+    int64_t eof_ms;    /* when it was first seen that the router has closed; 0: it has not */
     bool denied_again; /* PERMISSION_DENIED on Data: Control is to be asked before the next try */
 };
 

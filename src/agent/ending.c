@@ -13,9 +13,9 @@ const char *ending_by_name(enum ending_by by)
 const char *ending_cause_name(enum ending_cause cause)
 {
     static const char *const names[ENDING_CAUSES] = {
-        [ENDING_DEVICE_FIN] = "device_fin",       [ENDING_DEVICE_RESET] = "device_reset",
-        [ENDING_TARGET_END] = "target_end",       [ENDING_TARGET_KILL] = "target_kill",
-        [ENDING_AGENT_KILL] = "agent_kill",       [ENDING_UNDELIVERABLE] = "undeliverable",
+        [ENDING_DEVICE_FIN] = "device_fin", [ENDING_DEVICE_RESET] = "device_reset",
+        [ENDING_TARGET_END] = "target_end", [ENDING_TARGET_KILL] = "target_kill",
+        [ENDING_AGENT_KILL] = "agent_kill", [ENDING_UNDELIVERABLE] = "undeliverable",
         [ENDING_SHUTDOWN] = "shutdown"};
     return names[cause];
 }
@@ -36,7 +36,8 @@ static const struct bgp_watch_side *first_notification(const struct bgp_watch *w
     return in == 0 || (out != 0 && out <= in) ? &w->out : &w->in;
 }
 
-/* A side that says nothing for its hold time is taken for dead by the other, even where no NOTIFICATION gets through. */
+/* A side that says nothing for its hold time is taken for dead by the other, even where no NOTIFICATION gets
+ * through. */
 static void add_silence(struct ending *e, const struct bgp_watch *w, int64_t now_ms)
 {
     int hold_time = bgp_watch_hold_time(w);
@@ -47,8 +48,9 @@ static void add_silence(struct ending *e, const struct bgp_watch *w, int64_t now
     size_t len = 0;
     while (e->reason[len])
         len++;
-    snprintf(e->reason + len, sizeof e->reason - len, ", %" PRId64 " s after the last BGP message of the %s (hold time %d s)",
-             ms / 1000, silent == &w->out ? "router" : "target", hold_time);
+    snprintf(e->reason + len, sizeof e->reason - len,
+             ", %" PRId64 " s after the last BGP message of the %s (hold time %d s)", ms / 1000,
+             silent == &w->out ? "router" : "target", hold_time);
 }
 
 void ending_of(struct ending *e, const struct session *s, enum session_todo how, bool stopping,
@@ -61,7 +63,8 @@ void ending_of(struct ending *e, const struct session *s, enum session_todo how,
     }
     if (how == SESSION_ABORT) {
         set(e, ENDING_BY_AGENT, ENDING_AGENT_KILL,
-            kill_reason ? kill_reason : "a message of the target was not usable, or memory for its bytes ran out");
+            kill_reason ? kill_reason
+                        : "a message of the target was not usable, or memory for its bytes ran out");
         return;
     }
     if (stopping) {
@@ -72,7 +75,7 @@ void ending_of(struct ending *e, const struct session *s, enum session_todo how,
     if (first) {
         bool router = first == &s->seen.out;
         set(e, router ? ENDING_BY_ROUTER : ENDING_BY_TARGET,
-            !router          ? ENDING_TARGET_END
+            !router         ? ENDING_TARGET_END
             : s->tcp_broken ? ENDING_DEVICE_RESET
                             : ENDING_DEVICE_FIN,
             "");

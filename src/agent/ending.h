@@ -30,9 +30,9 @@ struct ending {
 };
 
 /*
- * `how` is SESSION_CLOSE or SESSION_ABORT. A NOTIFICATION tells more than TCP does: the first one that passed names who
- * ended the session and why, whoever closed first below. `kill_reason`: why we killed it, NULL where the session itself
- * did; `now_ms`: CLOCK_MONOTONIC.
+ * `how` is SESSION_CLOSE or SESSION_ABORT. A NOTIFICATION tells more than TCP does: the first one that passed
+ * names who ended the session and why, whoever closed first below. `kill_reason`: why we killed it, NULL
+ * where the session itself did; `now_ms`: CLOCK_MONOTONIC.
  */
 void ending_of(struct ending *e, const struct session *s, enum session_todo how, bool stopping,
                const char *kill_reason, int64_t now_ms);

@@ -35,7 +35,8 @@ static bool any(const struct health *h, enum health_result result)
     return false;
 }
 
-static void set(struct health *h, enum health_check check, enum health_result result, const char *detail, int64_t since_ms)
+static void set(struct health *h, enum health_check check, enum health_result result, const char *detail,
+                int64_t since_ms)
 {
     h->results[check] = result;
     h->details[check] = result == HEALTH_PASSED ? "" : detail;
@@ -48,8 +49,8 @@ static void pass_if(struct health *h, enum health_check check, bool passed, cons
 }
 
 /*
- * A stream that is gone is opened again within a moment where the target only moves house (GOAWAY): that is waited for, as
- * an answer to a KEEPALIVE is. The sessions live through both.
+ * A stream that is gone is opened again within a moment where the target only moves house (GOAWAY): that is
+ * waited for, as an answer to a KEEPALIVE is. The sessions live through both.
  */
 static void check_control(struct health *h, const struct health_facts *f, int64_t now_ms)
 {
@@ -62,9 +63,11 @@ static void check_control(struct health *h, const struct health_facts *f, int64_
     else if (!f->connected)
         set(h, HEALTH_CONTROL, HEALTH_FAILED, "the Control stream is not connected", 0);
     else if (f->heartbeat_waits)
-        set(h, HEALTH_CONTROL, HEALTH_WAITS, "a KEEPALIVE of the Control stream is not answered yet", f->heartbeat_tx_ms);
+        set(h, HEALTH_CONTROL, HEALTH_WAITS, "a KEEPALIVE of the Control stream is not answered yet",
+            f->heartbeat_tx_ms);
     else
-        pass_if(h, HEALTH_CONTROL, f->heartbeat_rx_ms != 0, "no KEEPALIVE was answered on the Control stream");
+        pass_if(h, HEALTH_CONTROL, f->heartbeat_rx_ms != 0,
+                "no KEEPALIVE was answered on the Control stream");
 }
 
 void health_run(struct health *h, const struct health_facts *f, bool due, int64_t now_ms, int64_t wall_ns)
@@ -78,6 +81,7 @@ void health_run(struct health *h, const struct health_facts *f, bool due, int64_
         bool late = h->due_ms != 0 && now_ms - h->due_ms > HEALTH_LATE_MS;
         pass_if(h, HEALTH_LOOP, !late, "the event loop was held up");
         h->due_ms = now_ms + HEALTH_PERIOD_MS;
+        h->was_old = h->run_ms != 0 && now_ms - h->run_ms > HEALTH_OLD_MS;
     }
     h->run_ms = now_ms;
     h->run_wall_ns = wall_ns;
@@ -91,7 +95,7 @@ void health_run(struct health *h, const struct health_facts *f, bool due, int64_
 
 enum health_status health_status(const struct health *h, int64_t now_ms)
 {
-    if (h->run_ms != 0 && now_ms - h->run_ms > HEALTH_OLD_MS)
+    if (h->was_old || (h->run_ms != 0 && now_ms - h->run_ms > HEALTH_OLD_MS))
         return HEALTH_OLD_RESULT;
     if (h->run_ms == 0)
         return now_ms - h->started_ms > HEALTH_INITIAL_MS ? HEALTH_TIMEOUT : HEALTH_INITIALIZING;

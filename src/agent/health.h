@@ -5,27 +5,35 @@
 #include <stdint.h>
 
 /*
- * What /hc says, and nothing else decides: the checks, and the five words of the product's documentation. Pure: facts and
- * time come in as arguments (CLOCK_MONOTONIC, milliseconds).
+ * What /hc says, and nothing else decides: the checks, and the five words of the product's documentation.
+ * Pure: facts and time come in as arguments (CLOCK_MONOTONIC, milliseconds).
  *
- * The checks run every HEALTH_PERIOD_MS and whenever Control has news. Each passes, fails, or waits for something to
- * answer: the KEEPALIVE under way is the question that the check of Control asks, so that no probe of its own is needed.
- * A run in which nothing waits is a result.
+ * The checks run every HEALTH_PERIOD_MS and whenever Control has news. Each passes, fails, or waits for
+ * something to answer: the KEEPALIVE under way is the question that the check of Control asks, so that no
+ * probe of its own is needed. A run in which nothing waits is a result.
  *
  *   initializing  no result yet: the first may take HEALTH_INITIAL_MS
  *   ok            all checks of the last result passed
  *   failing       one or more failed
  *   timeout       a check has waited for longer than HEALTH_TIMEOUT_MS; until then the last result stands
- *   old_result    the checks have not run for HEALTH_OLD_MS: the event loop hangs
+ *   old_result    the checks have not run for HEALTH_OLD_MS: the event loop hangs, or did until just now
  */
 #define HEALTH_PERIOD_MS  1000
 #define HEALTH_INITIAL_MS 5000
 #define HEALTH_TIMEOUT_MS 5000
 #define HEALTH_OLD_MS     5000
-/* A run that comes this much too late is a failed check of the event loop: keepalives of the sessions were late, too. */
+/* A run that comes this much too late is a failed check of the event loop: keepalives of the sessions were
+ * late, too. */
 #define HEALTH_LATE_MS 2000
 
-enum health_status { HEALTH_OK, HEALTH_INITIALIZING, HEALTH_TIMEOUT, HEALTH_OLD_RESULT, HEALTH_FAILING, HEALTH_STATUSES };
+enum health_status {
+    HEALTH_OK,
+    HEALTH_INITIALIZING,
+    HEALTH_TIMEOUT,
+    HEALTH_OLD_RESULT,
+    HEALTH_FAILING,
+    HEALTH_STATUSES
+};
 /* "ok", "initializing", "timeout", "old_result", "failing". */
 const char *health_status_name(enum health_status status);
 
@@ -54,6 +62,7 @@ struct health {
     int64_t run_ms; /* the last run; 0: none yet */
     int64_t due_ms; /* when the next periodic one should be; 0: none was yet */
     int64_t run_wall_ns;
+    bool was_old;                 /* the loop has just hung for so long, and no run came in time since */
     bool have_result, all_passed; /* of the last run in which no check waited */
     enum health_result results[HEALTH_CHECKS];
     int64_t waits_since_ms[HEALTH_CHECKS]; /* 0: it does not wait */
@@ -61,8 +70,10 @@ struct health {
 };
 
 void health_init(struct health *h, int64_t now_ms);
-/* Runs the checks. `due`: this is a periodic run (the first one is), whose lateness tells of the event loop. */
-void health_run(struct health *h, const struct health_facts *facts, bool due, int64_t now_ms, int64_t wall_ns);
+/* Runs the checks. `due`: this is a periodic run (the first one is), whose lateness tells of the event loop.
+ */
+void health_run(struct health *h, const struct health_facts *facts, bool due, int64_t now_ms,
+                int64_t wall_ns);
 enum health_status health_status(const struct health *h, int64_t now_ms);
 
 #endif

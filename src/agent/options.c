@@ -293,7 +293,8 @@ static const struct option table[] = {
      .env = "KBGP_LOG_EXPORT_URL",
      .value = "URL",
      .help =
-         "URL to export logs to. Without: https://grpc.api.kentik.com" LOG_EXPORT_PATH ", or the region's",
+         "URL to export logs to. Without: https://grpc.api.kentik.com" LOG_EXPORT_PATH
+         ", or the region's; nowhere when --target is not Kentik's",
      .check = check_url,
      FIELD(log_export_url)},
     {.name = "metrics-export-url",
@@ -301,7 +302,7 @@ static const struct option table[] = {
      .env = "KBGP_METRICS_EXPORT_URL",
      .value = "URL",
      .help = "URL to export metrics to. Without: https://grpc.api.kentik.com" METRICS_EXPORT_PATH
-             ", or the region's",
+             ", or the region's; nowhere when --target is not Kentik's",
      .check = check_url,
      FIELD(metrics_export_url)},
     {.name = "metrics-addr",
@@ -491,6 +492,19 @@ static bool default_url(char **url, const char *host, const char *path, struct e
     return *url || err_set(e, "out of memory");
 }
 
+/* Somebody's own target has its own accounts: their tokens, and what the agent logs, are no business of Kentik's. */
+static bool of_kentik(const char *host)
+{
+    static const char *const domains[] = {".kentik.com", ".kentik.eu"};
+    size_t n = strlen(host);
+    for (size_t i = 0; i < sizeof domains / sizeof *domains; i++) {
+        size_t m = strlen(domains[i]);
+        if (n > m && strcasecmp(host + n - m, domains[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
 static bool take_target(struct agent_config *c, struct err *e)
 {
     char api_host[AGENT_HOST_MAX + 1];
@@ -500,6 +514,8 @@ static bool take_target(struct agent_config *c, struct err *e)
         return err_set(e, "--target: \"%.100s\" has no usable host", target);
     snprintf(c->target, sizeof c->target, strchr(c->target_host, ':') ? "[%s]:%u" : "%s:%u", c->target_host,
              c->target_port);
+    if (c->given.target && !c->given.region && !of_kentik(c->target_host))
+        return true;
     return default_url(&c->log_export_url, api_host, LOG_EXPORT_PATH, e) &&
            default_url(&c->metrics_export_url, api_host, METRICS_EXPORT_PATH, e);
 }

@@ -42,7 +42,8 @@ static json_t *checks_json(const struct health *h)
         [HEALTH_WAITS] = "waiting: ", [HEALTH_PASSED] = "ok", [HEALTH_FAILED] = "failing: "};
     json_t *checks = json_object();
     for (unsigned i = 0; i < HEALTH_CHECKS; i++)
-        json_object_set_new(checks, health_check_name(i), json_sprintf("%s%s", words[h->results[i]], h->details[i]));
+        json_object_set_new(checks, health_check_name(i),
+                            json_sprintf("%s%s", words[h->results[i]], h->details[i]));
     return checks;
 }
 
@@ -54,7 +55,7 @@ void pages_health(void *arg, const struct api_request *q, struct api_response *r
         r->status = 503;
     int64_t run = a->health.run_wall_ns != 0 ? a->health.run_wall_ns : clock_wall_ns();
     api_respond_json(r,
-                     json_pack("{s:o, s:s, s:o}", "timestamp", api_json_time(run), "status", health_status_name(status),
-                               "checks", checks_json(&a->health)),
+                     json_pack("{s:o, s:s, s:o}", "timestamp", api_json_time(run), "status",
+                               health_status_name(status), "checks", checks_json(&a->health)),
                      q->pretty);
 }

@@ -4,8 +4,8 @@
 #include "revision.h"
 
 /*
- * /metrics. A family is a function or a few lines; every label value that can occur stands there from the start, at 0, so
- * that rate() sees the first event.
+ * /metrics. A family is a function or a few lines; every label value that can occur stands there from the
+ * start, at 0, so that rate() sees the first event.
  */
 
 #define NS_PER_MS 1000000
@@ -30,7 +30,8 @@ static void timestamp(struct metrics_writer *w, const char *name, const char *he
     metrics_seconds(w, wall_ns);
 }
 
-static void by_direction(struct metrics_writer *w, const char *name, const char *help, const uint64_t values[static 2])
+static void by_direction(struct metrics_writer *w, const char *name, const char *help,
+                         const uint64_t values[static 2])
 {
     metrics_family(w, name, METRICS_COUNTER, help);
     for (unsigned d = 0; d < 2; d++)
@@ -56,26 +57,28 @@ static void write_control(const struct agent *a, struct metrics_writer *w)
     static const struct {
         const char *direction, *kind;
     } kinds[CONTROL_KINDS] = {
-        [CONTROL_TX_REQUEST] = {"sent", "request"},     [CONTROL_TX_KEEPALIVE] = {"sent", "keepalive"},
-        [CONTROL_RX_ANSWER] = {"received", "answer"},   [CONTROL_RX_PUSH] = {"received", "push"},
+        [CONTROL_TX_REQUEST] = {"sent", "request"},         [CONTROL_TX_KEEPALIVE] = {"sent", "keepalive"},
+        [CONTROL_RX_ANSWER] = {"received", "answer"},       [CONTROL_RX_PUSH] = {"received", "push"},
         [CONTROL_RX_KEEPALIVE] = {"received", "keepalive"}, [CONTROL_RX_UNUSABLE] = {"received", "unusable"},
     };
     gauge(w, "kbgp_control_connected", "Whether the Control stream is up.", s->connected);
-    timestamp(w, "kbgp_control_connected_timestamp_seconds", "Since when the Control stream is up; 0: it is not.",
-              s->connected ? s->since_wall_ns : 0);
+    timestamp(w, "kbgp_control_connected_timestamp_seconds",
+              "Since when the Control stream is up; 0: it is not.", s->connected ? s->since_wall_ns : 0);
     metrics_family(w, "kbgp_control_messages_total", METRICS_COUNTER, "Messages on the Control stream.");
     for (unsigned i = 0; i < CONTROL_KINDS; i++)
         metrics_int(w, (int64_t)s->messages[i], {"direction", kinds[i].direction}, {"kind", kinds[i].kind});
-    metrics_family(w, "kbgp_control_reconnects_total", METRICS_COUNTER, "Why the Control stream had to be opened again.");
+    metrics_family(w, "kbgp_control_reconnects_total", METRICS_COUNTER,
+                   "Why the Control stream had to be opened again.");
     for (unsigned i = 0; i < CONTROL_RECONNECTS; i++)
         metrics_int(w, (int64_t)s->reconnects[i], {"reason", control_reconnect_name(i)});
     metrics_family(w, "kbgp_control_lookup_seconds", METRICS_HISTOGRAM,
                    "From a question about a device to the target's answer.");
     metrics_histogram(w, &s->lookup);
-    metrics_family(w, "kbgp_heartbeat_rtt_seconds", METRICS_HISTOGRAM, "From a KEEPALIVE on Control to its answer.");
+    metrics_family(w, "kbgp_heartbeat_rtt_seconds", METRICS_HISTOGRAM,
+                   "From a KEEPALIVE on Control to its answer.");
     metrics_histogram(w, &s->heartbeat_rtt);
-    timestamp(w, "kbgp_heartbeat_received_timestamp_seconds", "The last KEEPALIVE of the target; 0: none yet.",
-              s->heartbeat_rx_wall_ns);
+    timestamp(w, "kbgp_heartbeat_received_timestamp_seconds",
+              "The last KEEPALIVE of the target; 0: none yet.", s->heartbeat_rx_wall_ns);
 }
 
 static void write_cache(const struct agent *a, struct metrics_writer *w)
@@ -86,8 +89,10 @@ static void write_cache(const struct agent *a, struct metrics_writer *w)
     metrics_family(w, "kbgp_control_cache_entries", METRICS_GAUGE, "Answers about devices that are held.");
     metrics_int(w, (int64_t)allow, {"answer", "allow"});
     metrics_int(w, (int64_t)block, {"answer", "block"});
-    counter(w, "kbgp_control_cache_hits_total", "Connections that an answer held was used for.", answers->hits);
-    counter(w, "kbgp_control_cache_misses_total", "Connections that the target had to be asked about.", answers->misses);
+    counter(w, "kbgp_control_cache_hits_total", "Connections that an answer held was used for.",
+            answers->hits);
+    counter(w, "kbgp_control_cache_misses_total", "Connections that the target had to be asked about.",
+            answers->misses);
 }
 
 static void write_connections(const struct agent *a, struct metrics_writer *w)
@@ -100,11 +105,13 @@ static void write_connections(const struct agent *a, struct metrics_writer *w)
     const struct grpc_channel_stats *s = &a->channel_stats;
     struct uplink_stats data = uplink_stats(a->host.uplink);
     data.connections[grpc_channel_state(control)]++;
-    metrics_family(w, "kbgp_connections", METRICS_GAUGE, "HTTP/2 connections to the target, Control's included.");
+    metrics_family(w, "kbgp_connections", METRICS_GAUGE,
+                   "HTTP/2 connections to the target, Control's included.");
     for (unsigned i = 0; i < sizeof states / sizeof states[0]; i++)
         metrics_int(w, data.connections[i], {"state", states[i]});
     counter(w, "kbgp_connection_attempts_total", "Attempts to connect to the target.", s->attempts);
-    metrics_family(w, "kbgp_connection_failures_total", METRICS_COUNTER, "Attempts that failed, by the step that did.");
+    metrics_family(w, "kbgp_connection_failures_total", METRICS_COUNTER,
+                   "Attempts that failed, by the step that did.");
     for (unsigned i = 0; i < GRPC_FAILURES; i++)
         metrics_int(w, (int64_t)s->failures[i], {"stage", grpc_channel_failure_name(i)});
     metrics_family(w, "kbgp_connections_lost_total", METRICS_COUNTER, "Connections that were up and ended.");
@@ -136,7 +143,8 @@ static void write_sessions(const struct agent *a, struct metrics_writer *w)
     for (unsigned i = 0; i < DEVICE_PHASES; i++)
         metrics_int(w, phases[i], {"state", device_phase_name(i)});
     counter(w, "kbgp_sessions_accepted_total", "Connections accepted from routers.", h->stats.accepted);
-    metrics_family(w, "kbgp_sessions_refused_total", METRICS_COUNTER, "Connections closed before they were relayed.");
+    metrics_family(w, "kbgp_sessions_refused_total", METRICS_COUNTER,
+                   "Connections closed before they were relayed.");
     metrics_int(w, (int64_t)h->stats.refused_blocked, {"reason", "blocked"});
     metrics_int(w, (int64_t)h->stats.refused_timeout, {"reason", "control_timeout"});
     metrics_int(w, (int64_t)h->stats.refused_limit, {"reason", "limit"});
@@ -144,9 +152,12 @@ static void write_sessions(const struct agent *a, struct metrics_writer *w)
     for (unsigned i = 0; i < ENDING_CAUSES; i++)
         metrics_int(w, (int64_t)h->stats.closed[i], {"cause", ending_cause_name(i)});
     counter(w, "kbgp_data_streams_opened_total", "Data calls opened.", h->stats.streams_opened);
-    counter(w, "kbgp_data_streams_lost_total", "Data calls that broke while their session went on.", h->stats.streams_lost);
-    counter(w, "kbgp_session_resumes_total", "Sessions that went on over another Data call.", h->stats.resumed);
-    metrics_family(w, "kbgp_session_resume_failures_total", METRICS_COUNTER, "Sessions that could not go on.");
+    counter(w, "kbgp_data_streams_lost_total", "Data calls that broke while their session went on.",
+            h->stats.streams_lost);
+    counter(w, "kbgp_session_resumes_total", "Sessions that went on over another Data call.",
+            h->stats.resumed);
+    metrics_family(w, "kbgp_session_resume_failures_total", METRICS_COUNTER,
+                   "Sessions that could not go on.");
     metrics_int(w, (int64_t)h->stats.counters_differed, {"reason", "counters"});
     metrics_int(w, (int64_t)h->stats.closed[ENDING_UNDELIVERABLE], {"reason", "undeliverable"});
 }
@@ -155,8 +166,10 @@ static void write_relay(const struct agent *a, struct metrics_writer *w)
 {
     const struct bridge_pool *pool = &a->host.pool;
     struct arena_usage mem = arena_usage(pool->arena);
-    by_direction(w, "kbgp_relayed_bytes_total", "Bytes of BGP sessions: up from the routers, down to them.", pool->bytes);
-    by_direction(w, "kbgp_relayed_messages_total", "DataRequests (up) and DataResponses (down).", pool->messages);
+    by_direction(w, "kbgp_relayed_bytes_total", "Bytes of BGP sessions: up from the routers, down to them.",
+                 pool->bytes);
+    by_direction(w, "kbgp_relayed_messages_total", "DataRequests (up) and DataResponses (down).",
+                 pool->messages);
     metrics_family(w, "kbgp_relay_paused_seconds_total", METRICS_COUNTER,
                    "How long sessions stood still because the next hop took nothing, all in sum.");
     for (unsigned d = 0; d < 2; d++)
@@ -169,7 +182,8 @@ static void write_relay(const struct agent *a, struct metrics_writer *w)
 
 static void write_program(const struct agent *a, struct metrics_writer *w)
 {
-    metrics_family(w, "kbgp_loop_lag_seconds", METRICS_GAUGE, "The worst delay of the event loop in the last 5 s.");
+    metrics_family(w, "kbgp_loop_lag_seconds", METRICS_GAUGE,
+                   "The worst delay of the event loop in the last 5 s.");
     metrics_seconds(w, loop_lag_ms(a->loop) * NS_PER_MS);
     metrics_family(w, "kbgp_log_messages_total", METRICS_COUNTER, "Log records written.");
     for (enum log_level level = LOG_LEVEL_DEBUG; level <= LOG_LEVEL_ERROR; level++)

@@ -3,8 +3,8 @@
 #include "daemon/bgp_json.h"
 
 /*
- * /admin/sessions and /admin/sessions/ADDRESS: the keys of the product's documentation with their types, in its order;
- * ours follow them.
+ * /admin/sessions and /admin/sessions/ADDRESS: the keys of the product's documentation with their types, in
+ * its order; ours follow them.
  */
 
 /* {"key": ["value", …], …}, keys in order of their first value. */
@@ -52,8 +52,8 @@ void pages_sessions(void *arg, const struct api_request *q, struct api_response 
         if (!d->bridge)
             continue; /* not allowed yet */
         json_t *json = json_pack("{s:s, s:o, s:o, s:b}", "Peer", addr_text(&d->peer, peer), "Time",
-                                 api_json_time(d->accepted_wall_ns), "DurationMs", api_json_since(d->accepted_ms),
-                                 "Connected", d->connected);
+                                 api_json_time(d->accepted_wall_ns), "DurationMs",
+                                 api_json_since(d->accepted_ms), "Connected", d->connected);
         const struct bgp_watch *seen = &bridge_session(d->bridge)->seen;
         add_ours(json, d);
         json_object_set_new(json, "BGP", bgp_json_brief(seen, &seen->out));
@@ -63,7 +63,8 @@ void pages_sessions(void *arg, const struct api_request *q, struct api_response 
     api_respond_json(r, json_pack("{s:I, s:o}", "NumSessions", count, "Sessions", list), q->pretty);
 }
 
-/* "192.0.2.1", "192.0.2.1:42875", "2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:42875": the newest session that fits. */
+/* "192.0.2.1", "192.0.2.1:42875", "2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:42875": the newest session
+ * that fits. */
 static const struct device *find_device(const struct agent *a, const char *text)
 {
     struct addr want;

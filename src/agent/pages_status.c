@@ -27,17 +27,18 @@ static json_t *control_json(const struct control_stats *s)
 
 static json_t *heartbeats_json(const struct control_stats *s)
 {
-    return json_pack("{s:o, s:o, s:I, s:o, s:o}", "LastTx", api_json_time(s->heartbeat_tx_wall_ns), "MsSinceLastTx",
-                     api_json_since(s->heartbeat_tx_ms), "LastTxRTTMs", (json_int_t)s->heartbeat_rtt_ms, "LastRx",
-                     api_json_time(s->heartbeat_rx_wall_ns), "MsSinceLastRx", api_json_since(s->heartbeat_rx_ms));
+    return json_pack("{s:o, s:o, s:I, s:o, s:o}", "LastTx", api_json_time(s->heartbeat_tx_wall_ns),
+                     "MsSinceLastTx", api_json_since(s->heartbeat_tx_ms), "LastTxRTTMs",
+                     (json_int_t)s->heartbeat_rtt_ms, "LastRx", api_json_time(s->heartbeat_rx_wall_ns),
+                     "MsSinceLastRx", api_json_since(s->heartbeat_rx_ms));
 }
 
 static json_t *config_json(const struct agent *a)
 {
     const struct agent_config *c = a->config;
     return json_pack("{s:o, s:b, s:s, s:s, s:s, s:I}", "Listeners", listeners_json(a), "MD5Enabled", c->md5,
-                     "MD5Interface", c->md5_interface, "ProxyTarget", c->target, "APIEmail", c->email, "SiteID",
-                     (json_int_t)c->site_id);
+                     "MD5Interface", c->md5_interface, "ProxyTarget", c->target, "APIEmail", c->email,
+                     "SiteID", (json_int_t)c->site_id);
 }
 
 void pages_status(void *arg, const struct api_request *q, struct api_response *r)
@@ -48,8 +49,9 @@ void pages_status(void *arg, const struct api_request *q, struct api_response *r
     LIST_FOREACH (node, &a->host.devices)
         active += LIST_ITEM(node, const struct device, node)->bridge != NULL;
     api_respond_json(r,
-                     json_pack("{s:s, s:o, s:o, s:I, s:o, s:s}", "InstanceID", a->instance.text, "ControlStream",
-                               control_json(s), "Heartbeats", heartbeats_json(s), "ActiveSessions", (json_int_t)active,
-                               "Config", config_json(a), "Version", KBGP_VERSION),
+                     json_pack("{s:s, s:o, s:o, s:I, s:o, s:s}", "InstanceID", a->instance.text,
+                               "ControlStream", control_json(s), "Heartbeats", heartbeats_json(s),
+                               "ActiveSessions", (json_int_t)active, "Config", config_json(a), "Version",
+                               KBGP_VERSION),
                      q->pretty);
 }

@@ -64,8 +64,8 @@ static struct record *add(struct records *rs, const struct addr *ip)
     return r;
 }
 
-struct record *records_begin(struct records *rs, const struct addr *device, const struct control_response *answer,
-                             int64_t wall_ns)
+struct record *records_begin(struct records *rs, const struct addr *device,
+                             const struct control_response *answer, int64_t wall_ns)
 {
     struct record *r = find(rs, device);
     if (!r && !(r = add(rs, device)))

@@ -11,9 +11,10 @@
 #include "relay/control_msg.h"
 
 /*
- * What is told of each device over all its sessions, for the per-device metrics: a device that is down has a series that
- * says so, and a counter goes on where the last session left it. A record comes with the first session that the target
- * allows and stays; bounded, the device that has been gone for longest makes room. Pure.
+ * What is told of each device over all its sessions, for the per-device metrics: a device that is down has a
+ * series that says so, and a counter goes on where the last session left it. A record comes with the first
+ * session that the target allows and stays; bounded, the device that has been gone for longest makes room.
+ * Pure.
  */
 
 /* As many as there may be sessions, so that one with a session always has room. */
@@ -45,7 +46,7 @@ struct record {
     char name[CONTROL_NAME_MAX];
     uint32_t sessions; /* there are now */
 
-    struct record_counts ended, present; /* `present` is made by record_look() */
+    struct record_counts ended, present;                            /* `present` is made by record_look() */
     struct record_notification notifications[RECORD_NOTIFICATIONS]; /* of ended sessions */
     unsigned n_notifications;
 
@@ -69,11 +70,11 @@ void records_init(struct records *rs, uint64_t seed);
 void records_free(struct records *rs);
 
 /*
- * A session of the device begins. A name or id other than before is another device: its counts begin at 0. NULL: out of
- * memory, or all records belong to devices with sessions.
+ * A session of the device begins. A name or id other than before is another device: its counts begin at 0.
+ * NULL: out of memory, or all records belong to devices with sessions.
  */
-struct record *records_begin(struct records *rs, const struct addr *device, const struct control_response *answer,
-                             int64_t wall_ns);
+struct record *records_begin(struct records *rs, const struct addr *device,
+                             const struct control_response *answer, int64_t wall_ns);
 
 /* What a session has carried, and what was seen of it. */
 struct record_session {
@@ -83,7 +84,8 @@ struct record_session {
 /* The session has ended: it is added up. */
 void records_end(struct records *rs, struct record *r, const struct record_session *session);
 
-/* Before the records are read: records_forget_present(), then record_look() for every session, oldest first. */
+/* Before the records are read: records_forget_present(), then record_look() for every session, oldest first.
+ */
 void records_forget_present(struct records *rs);
 void record_look(struct record *r, const struct record_session *session);
 

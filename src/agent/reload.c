@@ -49,6 +49,7 @@ void reload_all(struct agent *a)
         [KEPT] = "none", [CHANGED] = "read again", [FAILED] = "kept"};
     struct err e;
     notify_reloading();
+    export_wake(a->export); /* first, so that what is logged below is exported */
     enum outcome token = read_token(a, &e);
     if (token == FAILED)
         tell_unreadable(&e);
@@ -60,7 +61,6 @@ void reload_all(struct agent *a)
              LOG_STR("certificates", certificate_text[certificates]));
     if (token == CHANGED)
         control_credentials_changed(a->host.control);
-    export_wake(a->export);
     notify_ready();
 }
 

@@ -104,6 +104,8 @@ static void print_control(const json_t *status)
     if (json_is_true(json_object_get(control, "Connected")))
         snprintf(all, sizeof all, "connected since %s (%s), %s messages received", since, lasted,
                  number(control, "MessagesRx", messages));
+    else if (json_is_true(json_object_get(control, "CredentialsRejected")))
+        strcpy(all, "not connected: the target rejects the account or its token");
     else if (since[0] == '-')
         strcpy(all, "not connected");
     else
@@ -168,12 +170,41 @@ int show_status(const struct agent_config *c)
         print_md5(config);
         print_account(config);
         line("Instance", text(status, "InstanceID", cell));
+        line("Version", text(status, "Version", cell));
     }
     json_decref(status);
     return code;
 }
 
 /* --- sessions --- */
+
+/* "812", "64k", "1.5M", "20G": bytes. */
+static const char *bytes(const json_t *object, const char *key, char out[static CELL])
+{
+    double n = (double)json_integer_value(json_object_get(object, key));
+    static const char units[] = " kMGTPE";
+    size_t unit = 0;
+    while (n >= 1000 && unit < sizeof units - 2) {
+        n /= 1000;
+        unit++;
+    }
+    if (unit == 0)
+        return number(object, key, out);
+    snprintf(out, CELL, n < 10 ? "%.1f%c" : "%.0f%c", n, units[unit]);
+    return out;
+}
+
+static void add_session(struct table *t, const json_t *s)
+{
+    const json_t *bgp = json_object_get(s, "BGP");
+    char peer[CELL], device[CELL], since[CELL], lasted[CELL], state[CELL], bgp_state[CELL], asn[CELL],
+        up[CELL], down[CELL];
+    table_add(t, (const char *const[]){text(s, "Peer", peer), text(s, "Device", device),
+                                       moment(s, "Time", since), duration(s, "DurationMs", lasted),
+                                       text(s, "State", state), text(bgp, "State", bgp_state),
+                                       number(bgp, "ASN", asn), bytes(s, "BytesUp", up),
+                                       bytes(s, "BytesDown", down)});
+}
 
 int show_sessions(const struct agent_config *c)
 {
@@ -184,18 +215,13 @@ int show_sessions(const struct agent_config *c)
     if (c->json) {
         code = print_json(answer);
     } else {
-        static const char *const heading[] = {"PEER", "SINCE", "DURATION", "STATE"};
+        static const char *const heading[] = {"PEER", "DEVICE", "SINCE", "DURATION", "STATE",
+                                              "BGP",  "AS",     "UP",    "DOWN"};
         struct table t = {.columns = sizeof heading / sizeof *heading};
         const json_t *list = json_object_get(answer, "Sessions");
         table_add(&t, heading);
-        for (size_t i = 0; i < json_array_size(list); i++) {
-            const json_t *s = json_array_get(list, i);
-            char peer[CELL], since[CELL], lasted[CELL];
-            bool connected = json_is_true(json_object_get(s, "Connected"));
-            table_add(&t, (const char *const[]){text(s, "Peer", peer), moment(s, "Time", since),
-                                                duration(s, "DurationMs", lasted),
-                                                connected ? "connected" : "connecting"});
-        }
+        for (size_t i = 0; i < json_array_size(list); i++)
+            add_session(&t, json_array_get(list, i));
         table_print(&t, stdout);
         if (json_array_size(list) == 0)
             puts("no sessions");

@@ -59,7 +59,8 @@ uint64_t bgp_watch_messages(const struct bgp_watch_side *side)
     return sum;
 }
 
-const char *bgp_watch_notification_text(const struct bgp_watch_side *side, char out[static BGP_WATCH_TEXT_MAX])
+const char *bgp_watch_notification_text(const struct bgp_watch_side *side,
+                                        char out[static BGP_WATCH_TEXT_MAX])
 {
     struct bgp_notification n;
     char name[BGP_NAME_MAX], text[BGP_SHUTDOWN_TEXT_MAX];

@@ -7,14 +7,15 @@
 #include "bgp/peek.h"
 
 /*
- * Both directions of a relayed BGP session as they pass: in which state the two speakers must be, since when, when each
- * of them was last heard, and the last NOTIFICATION of each. For the operator's eyes only.
+ * Both directions of a relayed BGP session as they pass: in which state the two speakers must be, since when,
+ * when each of them was last heard, and the last NOTIFICATION of each. For the operator's eyes only.
  *
- * Plain memory without pointers, like the two watchers inside; a zeroed struct is ready. It asks no clock: whoever feeds
- * it sets `now` before, once for all the messages that came together.
+ * Plain memory without pointers, like the two watchers inside; a zeroed struct is ready. It asks no clock:
+ * whoever feeds it sets `now` before, once for all the messages that came together.
  */
 
-/* A point in time twice: to count from (CLOCK_MONOTONIC, milliseconds) and to show (nanoseconds since 1970). All 0: never. */
+/* A point in time twice: to count from (CLOCK_MONOTONIC, milliseconds) and to show (nanoseconds since 1970).
+ * All 0: never. */
 struct bgp_watch_time {
     int64_t mono_ms, wall_ns;
 };
@@ -48,7 +49,8 @@ enum bgp_watch_state bgp_watch_state(const struct bgp_watch *w);
 /* "idle", "connect", "opensent", "openconfirm", "established": also the label `state` of metrics. */
 const char *bgp_watch_state_name(enum bgp_watch_state state);
 
-/* The hold time both agreed on, in seconds: the smaller one (RFC 4271 section 4.2). -1 until both OPENs have passed. */
+/* The hold time both agreed on, in seconds: the smaller one (RFC 4271 section 4.2). -1 until both OPENs have
+ * passed. */
 int bgp_watch_hold_time(const struct bgp_watch *w);
 
 /* All messages of one direction. */
@@ -57,9 +59,10 @@ uint64_t bgp_watch_messages(const struct bgp_watch_side *side);
 /* Long enough for names and the longest text that is kept. */
 #define BGP_WATCH_TEXT_MAX (BGP_NAME_MAX + BGP_SHUTDOWN_TEXT_MAX)
 /*
- * The last NOTIFICATION in words: "Cease/Administrative Shutdown: maintenance". The text behind the colon is the other
- * operator's (RFC 9003), fit for a log line. NULL: there was none.
+ * The last NOTIFICATION in words: "Cease/Administrative Shutdown: maintenance". The text behind the colon is
+ * the other operator's (RFC 9003), fit for a log line. NULL: there was none.
  */
-const char *bgp_watch_notification_text(const struct bgp_watch_side *side, char out[static BGP_WATCH_TEXT_MAX]);
+const char *bgp_watch_notification_text(const struct bgp_watch_side *side,
+                                        char out[static BGP_WATCH_TEXT_MAX]);
 
 #endif

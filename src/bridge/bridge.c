@@ -15,6 +15,7 @@ struct bridge {
     const struct bridge_ops *ops;
     void *arg;
     struct grpc_status status; /* of the last call that ended */
+    size_t stale;              /* bytes at the front of session->in that came with an earlier call */
     bool paused[2];            /* by direction: counted in the pool */
 };
 
@@ -130,6 +131,7 @@ void bridge_set_local(struct bridge *b, struct bridge_local *local)
 void bridge_attach(struct bridge *b, struct grpc_call *call)
 {
     b->call = call;
+    b->stale = b->s->in.len;
     session_stream_open(b->s);
     bridge_kick(b);
 }
@@ -237,6 +239,15 @@ const struct grpc_call_ops bridge_call_ops = {
     .write = on_write,
 };
 
+/* n bytes at the front of session->in are done with: credit for those that this call brought. */
+static void give_credit(struct bridge *b, size_t n)
+{
+    size_t stale = n < b->stale ? n : b->stale;
+    b->stale -= stale;
+    if (b->call && n > stale)
+        grpc_call_consume(b->call, n - stale);
+}
+
 /* --- what the local end tells --- */
 
 void bridge_received(struct bridge *b, const struct iovec *iov, size_t n)
@@ -278,17 +289,14 @@ void bridge_eof(struct bridge *b)
 
 void bridge_broken(struct bridge *b)
 {
-    size_t dropped = session_tcp_broken(b->s, b->pool->arena);
-    if (b->call && dropped > 0)
-        grpc_call_consume(b->call, dropped);
+    give_credit(b, session_tcp_broken(b->s, b->pool->arena));
     bridge_kick(b);
 }
 
 void bridge_delivered(struct bridge *b, size_t n)
 {
     session_tcp_wrote(b->s, b->pool->arena, n);
-    if (b->call)
-        grpc_call_consume(b->call, n);
+    give_credit(b, n);
 }
 
 /* --- what follows --- */

@@ -5,7 +5,8 @@
 #include "base/clock.h"
 #include "daemon/api_json.h"
 
-const char *const bgp_json_types[6] = {"other", "open", "update", "notification", "keepalive", "route_refresh"};
+const char *const bgp_json_types[6] = {"other",        "open",      "update",
+                                       "notification", "keepalive", "route_refresh"};
 
 json_t *api_json_time(int64_t wall_ns)
 {
@@ -25,7 +26,8 @@ static json_t *known(bool is_known, json_int_t value)
 
 static json_t *router_id(const struct bgp_peek *p)
 {
-    return p->have_open ? json_sprintf("%u.%u.%u.%u", p->router_id[0], p->router_id[1], p->router_id[2], p->router_id[3])
+    return p->have_open ? json_sprintf("%u.%u.%u.%u", p->router_id[0], p->router_id[1], p->router_id[2],
+                                       p->router_id[3])
                         : json_null();
 }
 
@@ -46,20 +48,21 @@ static json_t *side_json(const struct bgp_watch_side *side)
     json_t *messages = json_object();
     for (size_t i = 1; i <= 6; i++) /* "other" comes last */
         json_object_set_new(messages, bgp_json_types[i % 6], json_integer((json_int_t)p->messages[i % 6]));
-    return json_pack("{s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "ASN", known(p->have_open, p->asn), "RouterID",
-                     router_id(p), "HoldTime", known(p->have_open, p->hold_time), "Readable", !p->unparsable,
-                     "LastMessage", api_json_time(side->message.wall_ns), "MsSinceLastMessage",
-                     api_json_since(side->message.mono_ms), "Messages", messages, "LastNotification",
-                     notification(side));
+    return json_pack("{s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "ASN", known(p->have_open, p->asn),
+                     "RouterID", router_id(p), "HoldTime", known(p->have_open, p->hold_time), "Readable",
+                     !p->unparsable, "LastMessage", api_json_time(side->message.wall_ns),
+                     "MsSinceLastMessage", api_json_since(side->message.mono_ms), "Messages", messages,
+                     "LastNotification", notification(side));
 }
 
 json_t *bgp_json_brief(const struct bgp_watch *w, const struct bgp_watch_side *router)
 {
     const struct bgp_peek *p = &router->peek;
     int hold_time = bgp_watch_hold_time(w);
-    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "State", bgp_watch_state_name(bgp_watch_state(w)), "EstablishedSince",
-                     api_json_time(w->established.wall_ns), "EstablishedMs", api_json_since(w->established.mono_ms), "ASN",
-                     known(p->have_open, p->asn), "RouterID", router_id(p), "HoldTime", known(hold_time >= 0, hold_time));
+    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "State", bgp_watch_state_name(bgp_watch_state(w)),
+                     "EstablishedSince", api_json_time(w->established.wall_ns), "EstablishedMs",
+                     api_json_since(w->established.mono_ms), "ASN", known(p->have_open, p->asn), "RouterID",
+                     router_id(p), "HoldTime", known(hold_time >= 0, hold_time));
 }
 
 json_t *bgp_json(const struct bgp_watch *w, const struct bgp_watch_side *router,

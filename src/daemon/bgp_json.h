@@ -5,12 +5,14 @@
 
 #include "bgp/watch.h"
 
-/* What was seen of a BGP session, as JSON for the status pages of both programs. Keys: docs/api.md. New references. */
+/* What was seen of a BGP session, as JSON for the status pages of both programs. Keys: docs/api.md. New
+ * references. */
 
 /* For lists: state, since when, and who the router is. `router` is one of the two sides of w. */
 json_t *bgp_json_brief(const struct bgp_watch *w, const struct bgp_watch_side *router);
 
-/* All of it: the brief keys, the hold time agreed on, and for "Router" and "Target" what each of them sent. */
+/* All of it: the brief keys, the hold time agreed on, and for "Router" and "Target" what each of them sent.
+ */
 json_t *bgp_json(const struct bgp_watch *w, const struct bgp_watch_side *router,
                  const struct bgp_watch_side *target);
 

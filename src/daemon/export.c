@@ -73,10 +73,10 @@ static void on_log(void *arg, enum log_level level, int64_t wall_ns, const char 
 static bool take_body(void *arg, struct otlp_metrics *m)
 {
     struct export *x = arg;
-    x->snapshot += m->out.buf->cap;
+    x->snapshot += buf_len(m->out.buf);
     export_sender_push(x->metrics, m->out.buf, m->points);
-    /* One more body of twice its size (that is how memory grows) must fit in the queue. */
-    return x->snapshot + 4 * EXPORT_BODY_MAX <= EXPORT_METRICS_QUEUE_MAX;
+    /* One more body, and a bit for the point that fills it. */
+    return x->snapshot + 2 * EXPORT_BODY_MAX <= EXPORT_METRICS_QUEUE_MAX;
 }
 
 static void send_metrics(void *arg)

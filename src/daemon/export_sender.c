@@ -190,6 +190,16 @@ void export_sender_lost(struct export_sender *s, uint64_t records)
     s->stats.dropped += records;
 }
 
+/* A buffer grows by doubling: what it has too much would take the place of other bodies. */
+static void trim(struct buf *b)
+{
+    uint8_t *data = b->head == 0 && b->tail > 0 ? realloc(b->data, b->tail) : NULL;
+    if (data) {
+        b->data = data;
+        b->cap = b->tail;
+    }
+}
+
 void export_sender_push(struct export_sender *s, struct buf *body, uint32_t records)
 {
     struct body *b = s->paused ? NULL : calloc(1, sizeof *b);
@@ -201,6 +211,7 @@ void export_sender_push(struct export_sender *s, struct buf *body, uint32_t reco
     b->bytes = *body;
     b->records = records;
     *body = (struct buf){0};
+    trim(&b->bytes);
     s->queued += b->bytes.cap;
     list_append(&s->queue, &b->node);
     for (struct body *old; s->queued > s->queue_max && (old = oldest_waiting(s)) && old != b;) {

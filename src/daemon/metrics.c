@@ -57,11 +57,26 @@ void metrics_family(struct metrics_writer *w, const char *name, enum metrics_typ
     put_text(w, "\n");
 }
 
+/* How many bytes at the start need no second look: nearly all of nearly every value. */
+static size_t plain_len(const char *s)
+{
+    size_t n = 0;
+    while (s[n] >= ' ' && s[n] < 0x7f && s[n] != '\\' && s[n] != '"')
+        n++;
+    return n;
+}
+
 /* Backslash, quote and newline are what the format escapes; everything else may stand, as long as it is
  * UTF-8. */
 static void put_label_value(struct metrics_writer *w, const char *s)
 {
     for (size_t n = strlen(s); n > 0;) {
+        size_t plain = plain_len(s);
+        put(w, s, plain);
+        s += plain;
+        n -= plain;
+        if (n == 0)
+            break;
         uint32_t cp;
         size_t used = utf8_decode(s, n, &cp);
         if (cp == '\\' || cp == '"')

@@ -60,6 +60,8 @@ struct otlp_metrics {
     const struct otlp_resource *resource; /* borrowed */
     const char *scope;                    /* constant */
     int64_t start_ns, now_ns;             /* wall time: since when counters count, and now */
+    char times_text[96];                  /* both as they stand in a point of a counter */
+    const char *now_text;                 /* and in one of a gauge: the end of times_text */
     uint32_t points;                      /* in the body that is being written */
     uint64_t skipped;                     /* points that were left out because `full` said so */
 

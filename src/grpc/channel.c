@@ -4,6 +4,9 @@
 
 #include "base/uuid.h"
 
+/* A server that counts PINGs is asked no more rarely than this: gRPC servers take one in five minutes by default. */
+#define PING_SILENCE_MAX_MS 320000
+
 struct grpc_channel {
     struct grpc_channel_config config;
     const struct grpc_channel_ops *ops;
@@ -14,7 +17,6 @@ struct grpc_channel {
     struct loop_timer *timer; /* backoff, or the wait for SETTINGS */
     struct backoff backoff;
     int64_t ready_at_ms;
-    int64_t ping_silence_ms;
 };
 
 static void dial_again(struct grpc_channel *ch);
@@ -53,8 +55,9 @@ static void on_conn_ready(void *arg)
 static void on_conn_draining(void *arg, uint32_t error, const char *debug)
 {
     struct grpc_channel *ch = arg;
-    if (error == H2_ENHANCE_YOUR_CALM) /* "too_many_pings": a server that counts them gets half as many from us */
-        ch->ping_silence_ms *= 2;
+    if (error == H2_ENHANCE_YOUR_CALM && ch->config.ping_silence_ms &&
+        *ch->config.ping_silence_ms < PING_SILENCE_MAX_MS)
+        *ch->config.ping_silence_ms *= 2; /* "too_many_pings": from now on half as many, as gRPC's clients do */
     if (ch->state == GRPC_CHANNEL_DRAINING)
         return;
     /* Before SETTINGS there is no call to bring to an end: a failed attempt like others. */
@@ -105,7 +108,8 @@ static void on_dialed(void *arg, struct stream *stream, enum dial_stage stage, c
         failed(ch, "http2", &e);
         return;
     }
-    grpc_conn_set_ping_silence(ch->conn, ch->ping_silence_ms);
+    if (ch->config.ping_silence_ms)
+        grpc_conn_set_ping_silence(ch->conn, *ch->config.ping_silence_ms);
     loop_timer_start(ch->timer, GRPC_SETTINGS_TIMEOUT_MS, 0);
 }
 
@@ -147,7 +151,6 @@ struct grpc_channel *grpc_channel_new(const struct grpc_channel_config *config, 
     ch->config = *config;
     ch->ops = ops;
     ch->arg = arg;
-    ch->ping_silence_ms = GRPC_PING_SILENCE_MS;
     ch->timer = loop_timer_new(config->loop, on_timer, ch);
     backoff_init(&ch->backoff);
     dial_again(ch);

@@ -62,6 +62,9 @@ struct grpc_channel_config {
     struct dial_target target; /* strings must outlive the channel */
     const char *authority;     /* :authority of the calls */
     struct grpc_channel_stats *stats; /* borrowed; NULL: nobody counts */
+    /* Borrowed, shared by all channels to one server: the silence before a PING. A server that counts PINGs (GOAWAY with
+     * ENHANCE_YOUR_CALM) makes it longer for every connection that comes after. NULL: GRPC_PING_SILENCE_MS. */
+    int64_t *ping_silence_ms;
 };
 
 /* Starts dialing at once. */

@@ -15,8 +15,10 @@ struct http_answer {
     char detail[160]; /* the proxy's own words about the cause */
 };
 
+enum socks_step { SOCKS_METHOD, SOCKS_AUTH, SOCKS_REPLY };
+
 struct socks_answer {
-    enum { SOCKS_METHOD, SOCKS_AUTH, SOCKS_REPLY } step;
+    enum socks_step step;
     uint8_t bytes[4 + 1 + 255 + 2];
     size_t len, want;
 };

@@ -23,7 +23,7 @@ static bool put8(struct tunnel *t, size_t byte)
     return put(t, &b, 1);
 }
 
-static void expect(struct tunnel *t, int step, size_t want)
+static void expect(struct tunnel *t, enum socks_step step, size_t want)
 {
     t->socks.step = step;
     t->socks.len = 0;

@@ -23,12 +23,12 @@ static void health_page(void *arg, const struct api_request *q, struct api_respo
 static void add_agent(void *arg, const struct service_agent *a)
 {
     char text[ADDR_TEXT_MAX];
-    json_array_append_new(arg, json_pack("{s:s, s:o, s:o, s:o, s:I, s:I, s:o}", "Address", addr_text(a->address, text),
-                                         "Instance", api_json_text(a->instance, strlen(a->instance)), "Version",
-                                         api_json_text(a->version, strlen(a->version)), "Email",
-                                         api_json_text(a->email, strlen(a->email)), "CompanyID",
-                                         (json_int_t)a->company_id, "SiteID", (json_int_t)a->site_id, "Since",
-                                         api_json_time(a->since_wall_ns)));
+    json_array_append_new(
+        arg, json_pack("{s:s, s:o, s:o, s:o, s:I, s:I, s:o}", "Address", addr_text(a->address, text),
+                       "Instance", api_json_text(a->instance, strlen(a->instance)), "Version",
+                       api_json_text(a->version, strlen(a->version)), "Email",
+                       api_json_text(a->email, strlen(a->email)), "CompanyID", (json_int_t)a->company_id,
+                       "SiteID", (json_int_t)a->site_id, "Since", api_json_time(a->since_wall_ns)));
 }
 
 static void agents_page(void *arg, const struct api_request *q, struct api_response *r)
@@ -49,14 +49,15 @@ static void sessions_page(void *arg, const struct api_request *q, struct api_res
         const struct session *session = bridge_session(s->bridge);
         char peer[ADDR_TEXT_MAX], agent[ADDR_TEXT_MAX];
         json_array_append_new(
-            list, json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:s, s:o, s:I, s:b, s:I, s:I, s:I, s:o}", "Device", s->device,
-                            "Peer", addr_text(&session->device, peer), "DeviceID", (json_int_t)s->device_id,
-                            "CompanyID", (json_int_t)s->company_id, "SiteID", (json_int_t)s->site_id, "SessionID",
-                            session->id.text, "Agent", addr_text(&s->agent, agent), "Time",
-                            api_json_time(s->opened_wall_ns), "DurationMs", (json_int_t)(clock_mono_ms() - s->opened_ms),
-                            "Connected", bridge_has_call(s->bridge), "Streams", (json_int_t)s->streams, "BytesUp",
-                            (json_int_t)session->received.bytes, "BytesDown", (json_int_t)session->sent.bytes, "BGP",
-                            bgp_json(&session->seen, &session->seen.in, &session->seen.out)));
+            list, json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:s, s:o, s:I, s:b, s:I, s:I, s:I, s:o}",
+                            "Device", s->device, "Peer", addr_text(&session->device, peer), "DeviceID",
+                            (json_int_t)s->device_id, "CompanyID", (json_int_t)s->company_id, "SiteID",
+                            (json_int_t)s->site_id, "SessionID", session->id.text, "Agent",
+                            addr_text(&s->agent, agent), "Time", api_json_time(s->opened_wall_ns),
+                            "DurationMs", (json_int_t)(clock_mono_ms() - s->opened_ms), "Connected",
+                            bridge_has_call(s->bridge), "Streams", (json_int_t)s->streams, "BytesUp",
+                            (json_int_t)session->received.bytes, "BytesDown", (json_int_t)session->sent.bytes,
+                            "BGP", bgp_json(&session->seen, &session->seen.in, &session->seen.out)));
     }
     json_int_t count = (json_int_t)json_array_size(list);
     api_respond_json(r, json_pack("{s:I, s:o}", "NumSessions", count, "Sessions", list), q->pretty);
@@ -76,7 +77,8 @@ static void metrics_page(void *arg, const struct api_request *q, struct api_resp
     metrics_int(&w, 1, {"version", KBGP_VERSION}, {"revision", KBGP_REVISION});
     metrics_family(&w, "kbgp_target_agents", METRICS_GAUGE, "Agents whose Control stream is up.");
     metrics_int(&w, s->agents);
-    metrics_family(&w, "kbgp_target_auth_failures_total", METRICS_COUNTER, "Calls with credentials that were rejected.");
+    metrics_family(&w, "kbgp_target_auth_failures_total", METRICS_COUNTER,
+                   "Calls with credentials that were rejected.");
     metrics_int(&w, (int64_t)s->auth_unknown_email, {"reason", "unknown_email"});
     metrics_int(&w, (int64_t)s->auth_bad_token, {"reason", "bad_token"});
     metrics_int(&w, (int64_t)s->auth_disabled, {"reason", "disabled"});
@@ -85,7 +87,8 @@ static void metrics_page(void *arg, const struct api_request *q, struct api_resp
     metrics_int(&w, (int64_t)s->answers_allow, {"action", "carry_on"});
     metrics_int(&w, (int64_t)s->answers_block, {"action", "block"});
     metrics_int(&w, (int64_t)s->answers_keepalive, {"action", "keepalive"});
-    metrics_family(&w, "kbgp_target_control_pushes_total", METRICS_COUNTER, "Changes pushed on Control streams.");
+    metrics_family(&w, "kbgp_target_control_pushes_total", METRICS_COUNTER,
+                   "Changes pushed on Control streams.");
     metrics_int(&w, (int64_t)s->pushes);
     uint32_t waiting = 0;
     LIST_FOREACH (node, (struct list *)(uintptr_t)&reg->sessions)

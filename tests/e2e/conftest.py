@@ -3,6 +3,7 @@
 
 import dataclasses
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,11 @@ import pytest
 
 from harness import net, paths, proc
 from harness.certs import Authority
+
+
+def pytest_configure(config):
+    # SIGTERM (a deadline around the suite) unwinds like ^C, so that namespaces and programs are cleaned up
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_report_header(config):

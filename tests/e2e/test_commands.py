@@ -4,6 +4,7 @@
 import json
 import re
 
+import grpc
 import pytest
 
 from harness import odd_server, paths
@@ -13,6 +14,7 @@ from harness.odd_server import OddServer
 from harness.ports import free_port
 from harness.proc import clean_env, run, timed
 from harness.scene import agent_alone
+from harness.wait import wait_for
 from test_check import answer, endless
 
 STATUS = {"InstanceID", "ControlStream", "Heartbeats", "ActiveSessions", "Config"}
@@ -48,6 +50,7 @@ def test_status(workdir):
             assert table["Listening"] == agent.listen[0] and table["MD5"] == "off"
             assert table["Account"] == f"{EMAIL}, site 17"
             assert table["Instance"] == agent.status()["InstanceID"]
+            assert table["Version"] in run([paths.kbgp(), "--version"]).stdout
             page = json.loads(shown(agent, "status", "--json"))
             assert STATUS <= set(page) and page["Config"] == agent.status()["Config"]
             device.half_close()
@@ -59,6 +62,14 @@ def test_status_without_the_target(workdir):
         assert table["Health"] in ("initializing", "failing")
         assert table["Control"] == "not connected" and table["Heartbeat"] == "not answered yet"
         assert table["Sessions"] == "0" and table["Account"] == f"{EMAIL}, site any"
+
+
+def test_status_with_a_rejected_token(workdir):
+    with GrpcTarget() as server:
+        server.refuse_control = (grpc.StatusCode.UNAUTHENTICATED, "unknown token")
+        with Agent(workdir, server.address) as agent:
+            agent.wait_for_log(level="error", pattern="rejected")
+            assert "rejects" in fields(shown(agent, "status"))["Control"]
 
 
 def test_status_after_the_target_went(workdir):
@@ -75,13 +86,21 @@ def test_sessions(workdir):
         assert json.loads(shown(agent, "sessions", "--json"))["NumSessions"] == 0
         with agent.connect("127.0.0.2") as one, agent.connect("127.0.0.33") as two:
             agent.wait_sessions(2)
+            one.send(b"x" * 1500)
+            server.wait_data(1), server.wait_data(2)
+            wait_for(lambda: any(len(s.data) == 1500 for s in server.sessions.values()), "1500 bytes at the target")
             heading, *rows = shown(agent, "sessions").splitlines()
-            assert heading.split()[:4] == ["PEER", "SINCE", "DURATION", "STATE"]
+            names = heading.split()
+            assert names == ["PEER", "DEVICE", "SINCE", "DURATION", "STATE", "BGP", "AS", "UP", "DOWN"]
+            table = {row.split()[0]: dict(zip(names, row.split())) for row in rows}
             peers = {f"{d.local[0]}:{d.local[1]}" for d in (one, two)}
-            assert {row.split()[0] for row in rows} == peers and len(rows) == 2
-            for row in rows:
-                assert re.match(r"[0-9.:]+ +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ +\d+s +connected", row), row
-                assert row.index("connected") == heading.index("STATE")
+            assert set(table) == peers and len(rows) == 2
+            for row in table.values():
+                assert row["DEVICE"] == "1289:a6r_kx1:127353-ipv4" and row["STATE"] == "active"
+                assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", row["SINCE"])
+                assert re.fullmatch(r"\d+s", row["DURATION"]) and row["DOWN"] == "0"
+            assert table[f"{one.local[0]}:{one.local[1]}"]["UP"] == "1.5k"
+            assert all(row.index("active") == heading.index("STATE") for row in rows)
             page = json.loads(shown(agent, "sessions", "--json"))
             assert page["NumSessions"] == 2 and {s["Peer"] for s in page["Sessions"]} == peers
 

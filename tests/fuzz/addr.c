@@ -18,7 +18,8 @@ static void check(const struct addr *a)
     if (!addr_parse_ip(&back, addr_ip_text(a, text)) || !addr_same_ip(a, &back))
         abort();
     addr_to_sockaddr(a, &ss);
-    if (!addr_from_sockaddr(&back, (const struct sockaddr *)&ss) || !addr_same_ip(a, &back) || a->port != back.port)
+    if (!addr_from_sockaddr(&back, (const struct sockaddr *)&ss) || !addr_same_ip(a, &back) ||
+        a->port != back.port)
         abort();
     if (addr_ip_hash(a, 1) != addr_ip_hash(&back, 1))
         abort();

@@ -1,4 +1,5 @@
-/* libFuzzer: a Control message, as a request and as a response; what decodes must survive a way there and back. */
+/* libFuzzer: a Control message, as a request and as a response; what decodes must survive a way there and
+ * back. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -21,7 +22,8 @@ static void request(const uint8_t *data, size_t n)
             abort(); /* an error without words */
         return;
     }
-    if (!control_request_encode(&m, &wire) || !control_request_decode(buf_begin(&wire), buf_len(&wire), &back, &e))
+    if (!control_request_encode(&m, &wire) ||
+        !control_request_decode(buf_begin(&wire), buf_len(&wire), &back, &e))
         abort();
     if (back.action != m.action || !same_addr(&back.device, &m.device) || !same_addr(&back.proxy, &m.proxy))
         abort();
@@ -43,8 +45,9 @@ static void response(const uint8_t *data, size_t n)
     if (buf_len(&wire) <= CONTROL_MESSAGE_MAX) { /* repeated keys are written out and may make it longer */
         if (!control_response_decode(buf_begin(&wire), buf_len(&wire), &back, &e))
             abort();
-        if (back.action != m.action || !same_addr(&back.device, &m.device) || back.ttl_seconds != m.ttl_seconds ||
-            back.ttl_counter != m.ttl_counter || back.company_id != m.company_id || back.device_id != m.device_id ||
+        if (back.action != m.action || !same_addr(&back.device, &m.device) ||
+            back.ttl_seconds != m.ttl_seconds || back.ttl_counter != m.ttl_counter ||
+            back.company_id != m.company_id || back.device_id != m.device_id ||
             strcmp(back.device_name, m.device_name) != 0 || back.md5_len != m.md5_len ||
             memcmp(back.md5, m.md5, m.md5_len) != 0 || back.metadata.count != m.metadata.count ||
             back.metadata.len != m.metadata.len ||

@@ -1,4 +1,5 @@
-/* libFuzzer: gRPC's message prefix in a byte stream that is cut by its first byte; it must read as in one piece. */
+/* libFuzzer: gRPC's message prefix in a byte stream that is cut by its first byte; it must read as in one
+ * piece. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -59,8 +60,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     feed(&whole, data, n);
     for (size_t at = 0; at < n; at += piece)
         feed(&torn, data + at, piece < n - at ? piece : n - at);
-    if (whole.begun != torn.begun || whole.ended != torn.ended || whole.bytes != torn.bytes || whole.sum != torn.sum ||
-        whole.compressed != torn.compressed || grpc_deframer_inside(&whole.d) != grpc_deframer_inside(&torn.d))
+    if (whole.begun != torn.begun || whole.ended != torn.ended || whole.bytes != torn.bytes ||
+        whole.sum != torn.sum || whole.compressed != torn.compressed ||
+        grpc_deframer_inside(&whole.d) != grpc_deframer_inside(&torn.d))
         abort();
     return 0;
 }

@@ -1,7 +1,7 @@
 /*
- * libFuzzer: an HTTP/2 engine that hears anything. The first byte chooses the side, and whether a good start is made for it;
- * then a script: a byte below 200 is followed by that many bytes from the other side, others let the owner of the streams do
- * something.
+ * libFuzzer: an HTTP/2 engine that hears anything. The first byte chooses the side, and whether a good start
+ * is made for it; then a script: a byte below 200 is followed by that many bytes from the other side, others
+ * let the owner of the streams do something.
  */
 #include <stddef.h>
 #include <stdint.h>

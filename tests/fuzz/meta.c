@@ -15,7 +15,8 @@ static struct kv pairs(const uint8_t *data, size_t n)
         size_t line = eol ? (size_t)(eol - data) : n;
         const uint8_t *eq = memchr(data, '=', line);
         size_t key = eq ? (size_t)(eq - data) : line;
-        kv_add_n(&kv, (const char *)data, key, (const char *)data + key + (eq != NULL), line - key - (eq != NULL));
+        kv_add_n(&kv, (const char *)data, key, (const char *)data + key + (eq != NULL),
+                 line - key - (eq != NULL));
         line += eol != NULL;
         data += line;
         n -= line;
@@ -39,7 +40,8 @@ static void as_server(const struct kv *md)
     struct err e = {{0}};
     if (meta_read_session(md, &m, &e)) {
         char text[ADDR_TEXT_MAX];
-        if (!uuid_valid(m.id.text) || m.device.family == 0 || m.proxy.family == 0 || !addr_ip_text(&m.device, text)[0])
+        if (!uuid_valid(m.id.text) || m.device.family == 0 || m.proxy.family == 0 ||
+            !addr_ip_text(&m.device, text)[0])
             abort();
     } else if (e.text[0] == 0) {
         abort();
@@ -57,8 +59,11 @@ static void as_server(const struct kv *md)
 
 static void as_agent(const struct kv *extra)
 {
-    static const struct meta_agent agent = {
-        .email = "e", .token = "t", .site_id = 1, .version = "1", .instance = "64bae291-66ea-4910-a2a2-92eb99224a28"};
+    static const struct meta_agent agent = {.email = "e",
+                                            .token = "t",
+                                            .site_id = 1,
+                                            .version = "1",
+                                            .instance = "64bae291-66ea-4910-a2a2-92eb99224a28"};
     struct uuid id = {"cbce1788-bb34-4c2c-8056-5b3224d4e893"};
     struct addr device = {.family = 4, .port = 1}, proxy = {.family = 6, .port = 179};
     struct session s;

@@ -65,7 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (n_words > 3)
         abort();
     if (result == OPTIONS_OK) {
-        if (config.number < 1 || config.number > 1000 || config.list.count == 0)
+        if (config.number < 1 || config.number > 1000)
             abort();
         for (size_t i = 0; i < config.list.count; i++) {
             struct addr a;
@@ -73,7 +73,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
                 abort();
         }
         /* The secret is gone from the command line, wherever it stood. */
-        if (config.secret && strlen(config.secret) > 8)
+        if (config.secret && strspn(config.secret, "*") != strlen(config.secret))
             for (int i = 1; i < argc; i++)
                 if (strncmp(argv[i], "--secret=", 9) == 0 && strcmp(argv[i] + 9, config.secret) == 0)
                     abort();

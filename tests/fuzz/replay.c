@@ -1,6 +1,6 @@
 /*
- * Takes the place of libFuzzer in a normal build: runs a fuzz target once over each file of the folders (or files) that are
- * named, so that what was found once stays found.
+ * Takes the place of libFuzzer in a normal build: runs a fuzz target once over each file of the folders (or
+ * files) that are named, so that what was found once stays found.
  */
 #include <dirent.h>
 #include <errno.h>

@@ -13,7 +13,8 @@
 
 enum { CLIENT, SERVER };
 
-/* A stream as one side sees it. What it sends is pattern `tx_pattern` from 0 to `tx_len`; what it receives is counted. */
+/* A stream as one side sees it. What it sends is pattern `tx_pattern` from 0 to `tx_len`; what it receives is
+ * counted. */
 struct h2_end {
     struct h2_stream st;
     struct h2_pair *pair;
@@ -24,9 +25,9 @@ struct h2_end {
     struct kv tx_trailers;
 
     uint64_t rx_pattern, rx_at;
-    uint64_t rx_wrong;  /* bytes that are not the pattern's */
-    bool hold;          /* do not give credit */
-    uint64_t held;      /* bytes without credit */
+    uint64_t rx_wrong; /* bytes that are not the pattern's */
+    bool hold;         /* do not give credit */
+    uint64_t held;     /* bytes without credit */
     struct kv headers, trailers;
     unsigned n_headers, n_trailers, n_ends, n_closed;
     bool headers_end; /* END_STREAM stood on the first block */
@@ -50,7 +51,7 @@ struct h2_pair {
     struct h2_side side[2];
     struct h2_end *accepted[2000]; /* the server's streams, in the order of arrival; owned here */
     unsigned n_accepted;
-    unsigned refuse; /* so many of the next streams are refused */
+    unsigned refuse;                   /* so many of the next streams are refused */
     void (*on_open)(struct h2_end *e); /* set up a new stream of the server; may be NULL */
     struct rng rng;
     int64_t now_ns, latency_ns; /* one way */

@@ -35,30 +35,45 @@ static inline uint32_t rng_size(struct rng *r, uint32_t max)
     uint32_t bits = 0;
     while (bits < 31 && (max >> bits) > 0)
         bits++;
-    uint32_t n = (uint32_t)(rng_u64(r) & ((1u << rng_below(r, bits + 1)) - 1));
+    uint32_t mask = (1u << rng_below(r, bits + 1)) - 1;
+    uint32_t n = (uint32_t)rng_u64(r) & mask;
     return n < max ? n : max;
 }
 
-/* The byte that stands at `at` of the pattern numbered `which`: neighbours, and the same place of other patterns, differ. */
-static inline uint8_t pattern_byte(uint64_t which, uint64_t at)
+/*
+ * Endless patterns of bytes, numbered: neighbours, and the same place of other patterns, differ. Each eight
+ * bytes are one random number.
+ */
+static inline uint64_t pattern_word(uint64_t which, uint64_t word)
 {
-    struct rng r = {which * 0x100000001b3u + at / 8};
-    return (uint8_t)(rng_u64(&r) >> (at % 8 * 8));
+    struct rng r = {which * 0x100000001b3u + word};
+    return rng_u64(&r);
 }
 
+/* Writes the n bytes that stand at `at`. */
 static inline void pattern_fill(uint64_t which, uint64_t at, uint8_t *dst, uint64_t n)
 {
-    for (uint64_t i = 0; i < n; i++)
-        dst[i] = pattern_byte(which, at + i);
+    uint64_t word = 0;
+    for (uint64_t i = 0; i < n; i++, at++) {
+        if (i == 0 || at % 8 == 0)
+            word = pattern_word(which, at / 8) >> (at % 8 * 8);
+        dst[i] = (uint8_t)word;
+        word >>= 8;
+    }
 }
 
 /* The first of n bytes that is not the pattern's; n: none. */
 static inline uint64_t pattern_check(uint64_t which, uint64_t at, const uint8_t *p, uint64_t n)
 {
-    uint64_t i = 0;
-    while (i < n && p[i] == pattern_byte(which, at + i))
-        i++;
-    return i;
+    uint64_t word = 0;
+    for (uint64_t i = 0; i < n; i++, at++) {
+        if (i == 0 || at % 8 == 0)
+            word = pattern_word(which, at / 8) >> (at % 8 * 8);
+        if (p[i] != (uint8_t)word)
+            return i;
+        word >>= 8;
+    }
+    return n;
 }
 
 #endif

@@ -17,7 +17,8 @@
     do {                                                                                                     \
         uint64_t left_ = (a), right_ = (b);                                                                  \
         if (left_ != right_)                                                                                 \
-            fail_msg("%s is %llu, %s is %llu", #a, (unsigned long long)left_, #b, (unsigned long long)right_); \
+            fail_msg("%s is %llu, %s is %llu", #a, (unsigned long long)left_, #b,                            \
+                     (unsigned long long)right_);                                                            \
     } while (0)
 
 #endif

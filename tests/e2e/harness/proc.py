@@ -2,6 +2,7 @@
 """Running a program: output into files, log lines as dicts, an orderly end, and no sanitizer report left unseen."""
 
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -13,6 +14,15 @@ from pathlib import Path
 from .wait import DEADLINE, wait_for
 
 SANITIZER = re.compile(r"ERROR: AddressSanitizer|runtime error:|LeakSanitizer|ERROR: ThreadSanitizer|==\d+==ABORTING")
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent():
+    """Run in the child: it gets SIGKILL when the tests are killed, so that nothing is left running."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
 
 # Programs that the running test has started, for the log tails in a failure report (conftest.py).
 started = []
@@ -81,7 +91,7 @@ class Program:
         argv = self.argv if self.netns is None else ["ip", "netns", "exec", self.netns, *self.argv]
         with open(self.out_path, "wb") as out, open(self.err_path, "wb") as err:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=self.env,
-                                            cwd=self.cwd, start_new_session=True)
+                                            cwd=self.cwd, start_new_session=True, preexec_fn=_die_with_parent)
         started.append(self)
         return self
 

@@ -96,7 +96,8 @@ static void notification_of_the_target(void **state)
     (void)state;
     notify(&s.seen.in, 4, 0, NULL, 5000);
     s.tcp_eof = s.end_sent = true; /* the router closed as it should */
-    check(SESSION_CLOSE, ENDING_BY_TARGET, ENDING_TARGET_END, "the target sent NOTIFICATION Hold Timer Expired");
+    check(SESSION_CLOSE, ENDING_BY_TARGET, ENDING_TARGET_END,
+          "the target sent NOTIFICATION Hold Timer Expired");
 }
 
 static void the_first_notification_counts(void **state)
@@ -104,7 +105,8 @@ static void the_first_notification_counts(void **state)
     (void)state;
     notify(&s.seen.in, 6, 7, NULL, 5001);
     notify(&s.seen.out, 6, 5, NULL, 5000);
-    check(SESSION_CLOSE, ENDING_BY_ROUTER, ENDING_DEVICE_FIN, "the router sent NOTIFICATION Cease/Connection Rejected");
+    check(SESSION_CLOSE, ENDING_BY_ROUTER, ENDING_DEVICE_FIN,
+          "the router sent NOTIFICATION Cease/Connection Rejected");
     notify(&s.seen.out, 6, 5, NULL, 5002);
     check(SESSION_CLOSE, ENDING_BY_TARGET, ENDING_TARGET_END,
           "the target sent NOTIFICATION Cease/Connection Collision Resolution");

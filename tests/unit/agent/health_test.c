@@ -212,6 +212,19 @@ static void old_result_when_the_loop_hangs(void **state)
     assert_int_equal(health_status(&h, now + HEALTH_OLD_MS + 1), HEALTH_OLD_RESULT);
 }
 
+static void old_result_until_a_run_comes_in_time(void **state)
+{
+    (void)state;
+    make_ok();
+    now += HEALTH_OLD_MS + 1;
+    run(true); /* the timer may be served before whoever asks */
+    assert_int_equal(health_status(&h, now), HEALTH_OLD_RESULT);
+    run(false);
+    assert_int_equal(health_status(&h, now), HEALTH_OLD_RESULT);
+    pass(HEALTH_PERIOD_MS);
+    assert_int_equal(health_status(&h, now), HEALTH_OK);
+}
+
 static void a_late_run_fails_and_the_next_does_not(void **state)
 {
     (void)state;
@@ -251,6 +264,7 @@ int main(void)
         cmocka_unit_test_setup(each_check_counts, begin),
         cmocka_unit_test_setup(one_failed_check_needs_no_waiting, begin),
         cmocka_unit_test_setup(old_result_when_the_loop_hangs, begin),
+        cmocka_unit_test_setup(old_result_until_a_run_comes_in_time, begin),
         cmocka_unit_test_setup(a_late_run_fails_and_the_next_does_not, begin),
         cmocka_unit_test_setup(names_are_those_of_the_documentation, begin),
     };

@@ -220,6 +220,19 @@ static void regions(void **state)
     taken("--region", "");
     assert_string_equal(config.target, "grpc.api.kentik.com:443");
 
+    /* Somebody's own target: its token and our logs must not go to Kentik unless the operator says so. */
+    static const char *const own[] = {"t.example", "kentik.com.example:443", "notkentik.com", "192.0.2.1"};
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
+        taken("--target", own[i]);
+        assert_null(config.log_export_url);
+        assert_null(config.metrics_export_url);
+    }
+    taken("--target", "t.example", "--log-export-url", "https://l.example/");
+    assert_string_equal(config.log_export_url, "https://l.example/");
+    assert_null(config.metrics_export_url);
+    taken("--target", "grpc.api.our1.Kentik.com");
+    assert_string_equal(config.log_export_url, "https://grpc.api.kentik.com/agents/v202204/logs");
+
     static const char tail[] = " is not a region: us, eu, or another name of letters, digits and dashes";
     static const char *const bad[] = {"a.b", "a/b", "-a", "a b", "evil.com#"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {

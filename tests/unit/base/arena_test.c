@@ -88,7 +88,8 @@ static void any_order_of_calls_keeps_blocks_apart(void **state)
         } else if (n > 0) {
             uint32_t i = rng_below(&r, n);
             assert_memory_equal(arena_block(a, held[i]), &held[i], sizeof held[i]);
-            assert_memory_equal(arena_block(a, held[i]) + ARENA_BLOCK - sizeof held[i], &held[i], sizeof held[i]);
+            assert_memory_equal(arena_block(a, held[i]) + ARENA_BLOCK - sizeof held[i], &held[i],
+                                sizeof held[i]);
             arena_block_put(a, held[i]);
             held[i] = held[--n];
         }

@@ -29,7 +29,8 @@ static void an_empty_map_finds_nothing(void **state)
     map_free(&m);
 }
 
-/* Random inserts and removals against an array that knows what must be there. Few hashes: members share them. */
+/* Random inserts and removals against an array that knows what must be there. Few hashes: members share them.
+ */
 static void any_order_of_calls(void **state)
 {
     (void)state;
@@ -77,7 +78,8 @@ static void chains_stay_short(void **state)
     free(items);
 }
 
-/* Text that differs in one character, or only in the seed, lands elsewhere: all bits of the hash take part. */
+/* Text that differs in one character, or only in the seed, lands elsewhere: all bits of the hash take part.
+ */
 static void text_hashes_spread(void **state)
 {
     (void)state;

@@ -40,7 +40,8 @@ static void establish(void)
     bgp_watch_feed(&w, &w.out, keepalive, sizeof keepalive);
 }
 
-static void feed_notification(struct bgp_watch_side *side, unsigned code, unsigned subcode, const void *data, size_t len)
+static void feed_notification(struct bgp_watch_side *side, unsigned code, unsigned subcode, const void *data,
+                              size_t len)
 {
     uint8_t bytes[300];
     struct bgp_notification n = {
@@ -100,7 +101,8 @@ static void notification_ends_it_and_is_told(void **state)
     assert_int_equal(bgp_watch_state(&w), BGP_WATCH_IDLE);
     assert_int_equal(w.out.notification.mono_ms, 500);
     assert_int_equal(w.in.notification.mono_ms, 0);
-    assert_string_equal(bgp_watch_notification_text(&w.out, text), "Cease/Administrative Shutdown: maintenance");
+    assert_string_equal(bgp_watch_notification_text(&w.out, text),
+                        "Cease/Administrative Shutdown: maintenance");
     assert_null(bgp_watch_notification_text(&w.in, text));
     assert_int_equal(w.established.mono_ms, 200);
 }
@@ -137,7 +139,10 @@ static void names_of_notifications(void **state)
         {4, 0, "", 0, "Hold Timer Expired"},
         {6, 9, "\x06\x04\x03now", 6, "Cease/Hard Reset (Cease/Administrative Reset): now"},
         {6, 2, "", 0, "Cease/Administrative Shutdown"},
-        {6, 4, "\x0a" "a: b\nc: d ", 11, "Cease/Administrative Reset: a: b c: d "},
+        {6, 4,
+         "\x0a"
+         "a: b\nc: d ",
+         11, "Cease/Administrative Reset: a: b c: d "},
         {99, 7, "", 0, "code 99, subcode 7"},
     };
     char text[BGP_WATCH_TEXT_MAX];

@@ -172,7 +172,8 @@ static void on_open_holding(struct h2_end *e)
     e->hold = true;
 }
 
-/* Backpressure up: streams whose reader holds back stop at their first window; another one goes on at full speed. */
+/* Backpressure up: streams whose reader holds back stop at their first window; another one goes on at full
+ * speed. */
 static void backpressure_upwards(void **state)
 {
     (void)state;
@@ -240,7 +241,8 @@ static void backpressure_downwards(void **state)
     }
 }
 
-/* A reader that keeps up gets a window that fits the path: the number of round trips does not grow with the bytes. */
+/* A reader that keeps up gets a window that fits the path: the number of round trips does not grow with the
+ * bytes. */
 static void windows_grow(void **state)
 {
     (void)state;
@@ -260,7 +262,8 @@ static void windows_grow(void **state)
     closed_well(c);
 }
 
-/* What windows have grown by comes back when their streams end: it is no budget for the life of the process. */
+/* What windows have grown by comes back when their streams end: it is no budget for the life of the process.
+ */
 static void the_budget_of_windows_is_given_back(void **state)
 {
     (void)state;
@@ -656,7 +659,8 @@ static void interim_responses(void **state)
     (void)state;
     struct h2_end *c = h2_pair_call(&p, 0, true);
     h2_pair_run(&p);
-    /* HEADERS, END_HEADERS, stream 1: literals without indexing with the name ":status" (RFC 7541, index 8). */
+    /* HEADERS, END_HEADERS, stream 1: literals without indexing with the name ":status" (RFC 7541, index 8).
+     */
     static const char early[] = "\0\0\5\1\4\0\0\0\1\x08\3"
                                 "103";
     static const char final[] = "\0\0\5\1\4\0\0\0\1\x08\3"

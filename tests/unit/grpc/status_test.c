@@ -12,7 +12,8 @@ static void codes(void **state)
     assert_string_equal(grpc_code_name((enum grpc_code)17), "UNKNOWN");
     assert_int_equal(grpc_code_parse("0"), GRPC_OK);
     assert_int_equal(grpc_code_parse("16"), GRPC_UNAUTHENTICATED);
-    static const char *const odd[] = {"", "17", "-1", "+1", " 1", "1 ", "1x", "OK", "99999999999999999999999"};
+    static const char *const odd[] = {
+        "", "17", "-1", "+1", " 1", "1 ", "1x", "OK", "99999999999999999999999"};
     for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
         assert_int_equal(grpc_code_parse(odd[i]), GRPC_UNKNOWN);
 }
@@ -23,10 +24,17 @@ static void codes_of_other_layers(void **state)
     static const struct {
         int http;
         enum grpc_code code;
-    } http[] = {{400, GRPC_INTERNAL},      {401, GRPC_UNAUTHENTICATED}, {403, GRPC_PERMISSION_DENIED},
-                {404, GRPC_UNIMPLEMENTED}, {429, GRPC_UNAVAILABLE},     {502, GRPC_UNAVAILABLE},
-                {503, GRPC_UNAVAILABLE},   {504, GRPC_UNAVAILABLE},     {500, GRPC_UNKNOWN},
-                {200, GRPC_UNKNOWN},       {0, GRPC_UNKNOWN}};
+    } http[] = {{400, GRPC_INTERNAL},
+                {401, GRPC_UNAUTHENTICATED},
+                {403, GRPC_PERMISSION_DENIED},
+                {404, GRPC_UNIMPLEMENTED},
+                {429, GRPC_UNAVAILABLE},
+                {502, GRPC_UNAVAILABLE},
+                {503, GRPC_UNAVAILABLE},
+                {504, GRPC_UNAVAILABLE},
+                {500, GRPC_UNKNOWN},
+                {200, GRPC_UNKNOWN},
+                {0, GRPC_UNKNOWN}};
     for (size_t i = 0; i < sizeof http / sizeof *http; i++)
         assert_int_equal(grpc_code_of_http(http[i].http), http[i].code);
     assert_int_equal(grpc_code_of_reset(7), GRPC_UNAVAILABLE);

@@ -200,7 +200,7 @@ static void judged(const char *proto, const char *ip, uint32_t port, const char 
     pb.device_ip = (char *)(uintptr_t)ip;
     pb.device_port = port;
     pb.proxy_ip = (char *)(uintptr_t)proxy_ip;
-    pb.action = action;
+    pb.action = (Kentik__Ktbgp__V202203beta2__ControlAction)action;
     uint8_t wire[1000];
     size_t n = PB(control_request__pack)(&pb, wire);
     struct control_request q;

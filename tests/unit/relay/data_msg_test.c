@@ -40,7 +40,8 @@ static void feed(struct data_decoder *d, struct read *out, const uint8_t *p, siz
     }
 }
 
-/* Decodes a message that is cut at two places (0 ≤ cut1 ≤ cut2 ≤ n). Frees nothing; `payload` is a buffer of n bytes. */
+/* Decodes a message that is cut at two places (0 ≤ cut1 ≤ cut2 ≤ n). Frees nothing; `payload` is a buffer of
+ * n bytes. */
 static struct read decode(const uint8_t *msg, size_t n, size_t cut1, size_t cut2, uint8_t *payload)
 {
     struct data_decoder d = {0};
@@ -215,8 +216,8 @@ static void cut_short(void **state)
 }
 
 /*
- * Bytes changed at random: what both take, both read alike. We take a little more (a known field with another wire type) and
- * a little less (numbers that are too large, where protobuf-c drops bits).
+ * Bytes changed at random: what both take, both read alike. We take a little more (a known field with another
+ * wire type) and a little less (numbers that are too large, where protobuf-c drops bits).
  */
 static void damaged_messages(void **state)
 {
@@ -262,7 +263,7 @@ static void what_is_no_protobuf(void **state)
     assert_true(DECODE("\x0f\x00", p).bad);                                     /* wire type 7 */
     assert_true(DECODE("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", p).bad); /* more than 64 bits */
     assert_true(DECODE("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x80", p).bad); /* more than ten bytes */
-    assert_true(DECODE("\x80\x80\x80\x80\x10\x00", p).bad);                     /* field number above 2^29 - 1 */
+    assert_true(DECODE("\x80\x80\x80\x80\x10\x00", p).bad); /* field number above 2^29 - 1 */
     /* A length that no message has: never complete, and no payload beyond what came. */
     struct read got = DECODE("\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01xyz", p);
     assert_false(got.bad);
@@ -309,7 +310,8 @@ static void the_last_action_counts(void **state)
 static void headers_are_read_by_protobuf(void **state)
 {
     (void)state;
-    static const uint32_t sizes[] = {1, 2, 127, 128, 300, 16383, 16384, 65526, DATA_PAYLOAD_MAX, 65536, 2097151, 2097152};
+    static const uint32_t sizes[] = {1,     2,       127,    128, 300, 16383, 16384, 65526, DATA_PAYLOAD_MAX,
+                                     65536, 2097151, 2097152};
     uint8_t *msg = malloc((2u << 20) + 100);
     assert_non_null(msg);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {

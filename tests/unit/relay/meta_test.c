@@ -249,8 +249,10 @@ static void calls_that_are_malformed(void **state)
     with("proxy-port", "", "metadata proxy-port: \"\" is no port");
     with("counter-up", NULL, "metadata counter-up or counter-down is missing or no number");
     with("counter-down", "many", "metadata counter-up or counter-down is missing or no number");
-    with("counter-down", "99999999999999999999", "metadata counter-up or counter-down is missing or no number");
-    with("counter-down", "000000000000000000001", "metadata counter-up or counter-down is missing or no number");
+    with("counter-down", "99999999999999999999",
+         "metadata counter-up or counter-down is missing or no number");
+    with("counter-down", "000000000000000000001",
+         "metadata counter-up or counter-down is missing or no number");
 }
 
 static void session_ids_of_either_case_are_one(void **state)

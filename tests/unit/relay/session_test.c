@@ -4,13 +4,13 @@
 #include "rng.h"
 
 /*
- * The rules of docs/protocol.md, parts 1 and 2, on one session; the other end is played by the test. What both roles have in
- * common is tested for both.
+ * The rules of docs/protocol.md, parts 1 and 2, on one session; the other end is played by the test. What
+ * both roles have in common is tested for both.
  */
 struct fixture {
     struct arena *a;
     uint32_t slot;
-    struct session *s; /* lies in it */
+    struct session *s;         /* lies in it */
     uint64_t out_in, out_sent; /* pattern 1: bytes read from TCP, bytes seen in messages */
     uint64_t in_in, in_out;    /* pattern 2: bytes put into messages, bytes written to TCP */
 };
@@ -189,7 +189,8 @@ static enum session_todo todo(struct fixture *f)
 static void bytes_read_become_messages(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         struct session *s = begin(f, role);
         assert_int_equal(say(f), NO_MESSAGE);
         tcp_read(f, 19);
@@ -212,7 +213,8 @@ static void bytes_read_become_messages(void **state)
 static void messages_become_bytes_to_write(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         struct session *s = begin(f, role);
         assert_int_equal(receive(f, 19, DATA_CARRY_ON), 2); /* framing is done with, payload is not */
         assert_int_equal(s->in.len, 19);
@@ -231,7 +233,8 @@ static void messages_become_bytes_to_write(void **state)
 static void at_rest_a_session_holds_no_memory(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         begin(f, role);
         for (int i = 0; i < 50; i++) {
             tcp_read(f, 5000);
@@ -251,7 +254,8 @@ static void at_rest_a_session_holds_no_memory(void **state)
 static void a_full_out_ring_stops_reading(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         struct session *s = begin(f, role);
         assert_int_equal(session_tcp_wants(s), 64 << 10);
         tcp_read(f, SESSION_OUT_MAX - 10);
@@ -323,7 +327,8 @@ static void a_session_is_plain_memory(void **state)
 static void counters_count_messages_with_actions(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         struct session *s = begin(f, role);
         tcp_read(f, 10);
         say_all(f);
@@ -339,7 +344,8 @@ static void counters_count_messages_with_actions(void **state)
     }
 }
 
-/* Whether a peer's counters are accepted by a session that sent 5 messages, 2 of them actions, and received 7, 1 action. */
+/* Whether a peer's counters are accepted by a session that sent 5 messages, 2 of them actions, and received
+ * 7, 1 action. */
 static bool agrees(struct fixture *f, enum session_role role, struct session_counters peer)
 {
     struct session *s = begin(f, role);
@@ -361,7 +367,8 @@ static bool agrees(struct fixture *f, enum session_role role, struct session_cou
 static void counters_are_compared(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         uint64_t sent = 5, received = 7;
         for (uint64_t mine = 0; mine < 10; mine++)
             for (uint64_t theirs = 0; theirs < 10; theirs++) {
@@ -380,7 +387,8 @@ static void counters_are_compared(void **state)
 static void counters_that_are_not_told_are_not_compared(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         bool agent = role == SESSION_AGENT;
         uint64_t up = agent ? 5 : 7, down = agent ? 7 : 5;
         assert_true(agrees(f, role, (struct session_counters){0}));
@@ -394,7 +402,8 @@ static void counters_that_are_not_told_are_not_compared(void **state)
 static void counters_go_on_over_streams(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         struct session *s = begin(f, role);
         for (uint64_t i = 1; i <= 5; i++) {
             tcp_read(f, 10);
@@ -415,7 +424,8 @@ static void counters_go_on_over_streams(void **state)
 static void a_kill_that_comes_aborts_at_once(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         struct session *s = begin(f, role);
         tcp_read(f, 100000);
         receive(f, 10, DATA_KILL);
@@ -430,7 +440,8 @@ static void a_kill_that_comes_aborts_at_once(void **state)
 static void our_kill_goes_out_before_the_abort(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         struct session *s = begin(f, role);
         tcp_read(f, 100000);
         /* A message is under way: it is finished first. */
@@ -460,7 +471,8 @@ static void our_kill_goes_out_before_the_abort(void **state)
 static void a_kill_without_a_stream_aborts_at_once(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         struct session *s = begin(f, role);
         session_stream_closed(s, false);
         session_kill(s);
@@ -478,7 +490,8 @@ static void a_kill_without_a_stream_aborts_at_once(void **state)
 static void a_kill_that_cannot_be_said_aborts_at_once(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         /* Our half is closed. */
         struct session *s = begin(f, role);
         session_tcp_eof(s);
@@ -501,7 +514,8 @@ static void a_kill_that_cannot_be_said_aborts_at_once(void **state)
 static void garbage_kills(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         struct session *s = begin(f, role);
         session_message_begin(s);
         assert_int_equal(session_message_bytes(s, f->a, (const uint8_t *)"\x0f", 1), SIZE_MAX);
@@ -523,13 +537,15 @@ static void garbage_kills(void **state)
 static void running_out_of_memory_kills(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         struct session *s = begin(f, role);
         static uint8_t msg[5 * ARENA_BLOCK];
         size_t header = data_msg_header(msg, sizeof msg - DATA_HEADER_MAX);
         session_message_begin(s);
         assert_int_equal(session_message_bytes(s, f->a, msg, header), header);
-        assert_int_equal(session_message_bytes(s, f->a, msg + header, sizeof msg - DATA_HEADER_MAX), SIZE_MAX);
+        assert_int_equal(session_message_bytes(s, f->a, msg + header, sizeof msg - DATA_HEADER_MAX),
+                         SIZE_MAX);
         assert_int_equal(say(f), KILL);
         assert_int_equal(todo(f), SESSION_ABORT);
         session_release(s, f->a);
@@ -539,7 +555,8 @@ static void running_out_of_memory_kills(void **state)
 
 /* --- RESTART --- */
 
-/* The agent starts: RESTART, END_STREAM; the target answers with RESTART and ends the call; the agent opens the next. */
+/* The agent starts: RESTART, END_STREAM; the target answers with RESTART and ends the call; the agent opens
+ * the next. */
 static void restart_by_the_agent_at_the_agent(void **state)
 {
     struct fixture *f = *state;
@@ -547,7 +564,7 @@ static void restart_by_the_agent_at_the_agent(void **state)
     tcp_read(f, 10);
     session_restart(s);
     assert_int_equal(todo(f), SESSION_NOTHING);
-    assert_int_equal(say(f), RESTART); /* nothing new before it … */
+    assert_int_equal(say(f), RESTART);    /* nothing new before it … */
     assert_int_equal(say(f), NO_MESSAGE); /* … nor after it */
     assert_int_equal(todo(f), SESSION_END_STREAM);
     receive(f, 20, DATA_CARRY_ON); /* the other side has not read it yet */
@@ -634,7 +651,8 @@ static void restart_by_the_target_at_the_agent(void **state)
 static void restart_by_both_at_once(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         struct session *s = begin(f, role);
         session_restart(s);
         assert_int_equal(say(f), RESTART);
@@ -656,7 +674,8 @@ static void restart_by_both_at_once(void **state)
 static void a_restart_waits_for_the_message_under_way(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         struct session *s = begin(f, role);
         tcp_read(f, 100);
         int64_t len = session_message_next(s);
@@ -674,7 +693,8 @@ static void a_restart_waits_for_the_message_under_way(void **state)
 static void a_restart_asked_for_twice_or_without_a_stream(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         struct session *s = begin(f, role);
         session_restart(s);
         session_restart(s);
@@ -693,7 +713,8 @@ static void a_restart_asked_for_twice_or_without_a_stream(void **state)
     }
 }
 
-/* The target's RESTART meets a client that has just half-closed and so cannot answer: the stream must end all the same. */
+/* The target's RESTART meets a client that has just half-closed and so cannot answer: the stream must end all
+ * the same. */
 static void restart_by_the_target_meets_a_half_close(void **state)
 {
     struct fixture *f = *state;
@@ -742,7 +763,8 @@ static void restart_by_the_target_meets_a_half_close(void **state)
 static void a_lost_stream_leaves_tcp_alone(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         struct session *s = begin(f, role);
         receive(f, 20, DATA_CARRY_ON);
         session_stream_closed(s, false);
@@ -759,11 +781,13 @@ static void a_lost_stream_leaves_tcp_alone(void **state)
     }
 }
 
-/* A message that was half sent is lost with its stream: the counters tell it, and the session is killed, not continued. */
+/* A message that was half sent is lost with its stream: the counters tell it, and the session is killed, not
+ * continued. */
 static void a_message_cut_by_the_end_of_its_stream_is_noticed(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         struct session *s = begin(f, role);
         tcp_read(f, 100);
         assert_true(session_message_next(s) > 0);
@@ -777,7 +801,8 @@ static void a_message_cut_by_the_end_of_its_stream_is_noticed(void **state)
     }
 }
 
-/* A RESTART that came, and then the stream broke: no RESTART was completed, so the owner tries again with backoff. */
+/* A RESTART that came, and then the stream broke: no RESTART was completed, so the owner tries again with
+ * backoff. */
 static void a_restart_that_is_not_completed_is_no_reopen(void **state)
 {
     struct fixture *f = *state;
@@ -874,7 +899,8 @@ static void the_backend_ends_at_the_agent(void **state)
 static void an_end_without_a_stream_waits_for_one(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         struct session *s = begin(f, role);
         session_stream_closed(s, false);
         tcp_read(f, 10);
@@ -890,7 +916,8 @@ static void an_end_without_a_stream_waits_for_one(void **state)
 static void an_end_and_a_restart_at_once(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         struct session *s = begin(f, role);
         tcp_read(f, 10);
         session_tcp_eof(s);
@@ -913,7 +940,8 @@ static void an_end_and_a_restart_at_once(void **state)
 static void tcp_that_was_reset(void **state)
 {
     struct fixture *f = *state;
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         struct session *s = begin(f, role);
         tcp_read(f, 10);
         receive(f, 30, DATA_CARRY_ON);
@@ -941,7 +969,8 @@ static void bgp_is_watched_both_ways(void **state)
     struct fixture *f = *state;
     static const uint8_t keepalive[19] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
                                           0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0,    19,   4};
-    EACH_ROLE (role) {
+    EACH_ROLE(role)
+    {
         struct session *s = begin(f, role);
         struct iovec iov[RING_IOV];
         assert_true(ring_room(&s->out, f->a, 19, iov) > 0);
