@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/uuid.h"
 #include "bridge/tcp_end.h"
+#include "bridge/tcp_end.h"
 #include "daemon/notify.h"
 
 /* Address space for rings: 1 GiB, taken only as it fills. */
@@ -75,7 +76,7 @@ static void on_tick(void *arg)
     reload_tick(a);
     log_flush_held(false);
     tell_status(a);
-    if (a->stopping && a->host.count == 0 && export_drained(a->export))
+    if (a->stopping && a->host.count == 0 && list_empty(&a->host.pool.lingering) && export_drained(a->export))
         loop_stop(a->loop);
 }
 
@@ -88,7 +89,8 @@ static void on_watchdog(void *arg)
 static void on_stop_deadline(void *arg)
 {
     struct agent *a = arg;
-    log_warn("sessions did not end in time, cutting them", LOG_NUM("sessions", a->host.count));
+    if (a->host.count > 0)
+        log_warn("sessions did not end in time, cutting them", LOG_NUM("sessions", a->host.count));
     loop_stop(a->loop);
 }
 
@@ -224,8 +226,7 @@ static bool start(struct agent *a, struct err *e)
                                   .site_id = (uint32_t)c->site_id,
                                   .version = KBGP_VERSION,
                                   .instance = a->instance.text};
-    h->pool.loop = a->loop;
-    h->pool.arena = arena_new(DEVICE_SESSIONS_MAX, sizeof(struct session), RING_BLOCKS, e);
+    bridge_pool_init(&h->pool, a->loop, arena_new(DEVICE_SESSIONS_MAX, sizeof(struct session), RING_BLOCKS, e));
     if (!h->pool.arena)
         return false;
     a->api = api_new(a->loop, &c->metrics, agent_routes, agent_n_routes, a, e);
@@ -267,6 +268,8 @@ static void finish(struct agent *a)
         listener_free(a->listeners[--a->n_listeners]);
     if (a->host.control)
         device_free_all(&a->host);
+    if (a->host.pool.arena)
+        tcp_end_cut_lingering(&a->host.pool);
     control_free(a->host.control);
     uplink_free(a->host.uplink);
     api_free(a->api);

@@ -223,6 +223,10 @@ static void open_call(struct device *d)
     unsigned left_out;
     char left_out_key[64];
     struct grpc_call *call = NULL;
+    if (bridge_session(d->bridge)->in.len > SESSION_REOPEN_MAX) {
+        retry_later(d, BACKOFF_FIRST_MS); /* the router has not taken yet what the last call brought */
+        return;
+    }
     kv_free(&d->server_metadata);
     d->connected = false;
     if (meta_data(&metadata, &d->host->meta, bridge_session(d->bridge), &d->extra, &left_out, left_out_key))
@@ -432,12 +436,29 @@ void device_answered(struct device_host *h, const struct control_response *r)
     }
 }
 
+/* The target takes no more bytes, not even the KILL: the broken stream tells it as well. */
+static void cut_killed(struct device *d)
+{
+    struct ending e = {.by = ENDING_BY_AGENT, .cause = ENDING_AGENT_KILL};
+    snprintf(e.reason, sizeof e.reason, "the session was to be killed, and the target did not take the KILL");
+    log_ended(d, &e);
+    device_free(d);
+}
+
 void device_tick(struct device_host *h)
 {
     int64_t now = clock_mono_ms();
     LIST_FOREACH (node, &h->devices) {
         struct device *d = LIST_ITEM(node, struct device, node);
-        if (!d->bridge || !bridge_session(d->bridge)->tcp_eof)
+        if (!d->bridge)
+            continue;
+        if (d->kill_ms == 0 && bridge_session(d->bridge)->kill_due)
+            d->kill_ms = now;
+        if (d->kill_ms != 0 && now - d->kill_ms > DEVICE_KILL_MS) {
+            cut_killed(d);
+            continue;
+        }
+        if (!bridge_session(d->bridge)->tcp_eof)
             continue;
         if (d->eof_ms == 0)
             d->eof_ms = now;

@@ -74,6 +74,7 @@ struct device {
     char name[CONTROL_NAME_MAX];
     struct kv extra;
     int64_t eof_ms;    /* when it was first seen that the router has closed; 0: it has not */
+    int64_t kill_ms; /* since when the session is to be killed; 0: it is not */
     bool denied_again; /* PERMISSION_DENIED on Data: Control is to be asked before the next try */
 };
 
@@ -95,6 +96,8 @@ struct record_session device_carried(const struct device *d);
 #define DEVICE_SESSIONS_MAX 20000
 /* A router that has gone while its last bytes cannot be delivered: they are kept that long. */
 #define DEVICE_GIVE_UP_MS 90000
+/* How long a KILL may wait for the target to take it. */
+#define DEVICE_KILL_MS 5000
 
 /* Takes over an accepted socket: asks, relays, or closes it. */
 void device_accept(struct device_host *host, int fd, const struct addr *peer, const struct addr *local);

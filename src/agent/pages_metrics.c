@@ -85,7 +85,7 @@ static void write_cache(const struct agent *a, struct metrics_writer *w)
 {
     const struct answers *answers = control_answers(a->host.control);
     uint64_t allow, block;
-    answers_count(answers, &allow, &block);
+    answers_count(answers, clock_mono_ms(), &allow, &block);
     metrics_family(w, "kbgp_control_cache_entries", METRICS_GAUGE, "Answers about devices that are held.");
     metrics_int(w, (int64_t)allow, {"answer", "allow"});
     metrics_int(w, (int64_t)block, {"answer", "block"});

@@ -102,6 +102,17 @@ struct arena *bridge_arena(const struct bridge *b)
     return b->pool->arena;
 }
 
+void bridge_pool_init(struct bridge_pool *pool, struct loop *loop, struct arena *arena)
+{
+    *pool = (struct bridge_pool){.loop = loop, .arena = arena};
+    list_init(&pool->lingering);
+}
+
+struct bridge_pool *bridge_pool_of(const struct bridge *b)
+{
+    return b->pool;
+}
+
 struct loop *bridge_loop(const struct bridge *b)
 {
     return b->pool->loop;
@@ -306,7 +317,9 @@ static void end(struct bridge *b, enum session_todo how)
     struct grpc_call *call = b->call;
     b->call = NULL;
     /* A KILL of ours must arrive, so the call is let go of, not reset. */
-    if (call && b->s->role == SESSION_TARGET)
+    if (call && b->s->role == SESSION_TARGET && b->s->malformed)
+        grpc_call_finish(call, GRPC_INVALID_ARGUMENT, "a DataRequest that does not decode");
+    else if (call && b->s->role == SESSION_TARGET)
         grpc_call_finish(call, GRPC_ABORTED, b->s->kill_received ? "the agent sent KILL" : "session killed");
     if (call)
         grpc_call_release(call);

@@ -51,12 +51,16 @@ struct bridge_ops {
 struct bridge_pool {
     struct loop *loop;
     struct arena *arena;
+    struct list lingering; /* local ends whose session is over and whose other side has not closed yet: bridge/tcp_end */
     uint64_t bytes[2], messages[2]; /* relayed so far, all sessions; [0] out of the local ends, [1] into them */
     /* Backpressure: sessions that stand still now, by direction, and for how long sessions did: see bridge_pool_paused_ms(). */
     uint32_t paused[2];
     uint64_t paused_ms[2];
     int64_t paused_at_ms[2];
 };
+
+/* The arena stays the caller's. */
+void bridge_pool_init(struct bridge_pool *pool, struct loop *loop, struct arena *arena);
 
 /*
  * How long sessions have stood still because the next hop did not take their bytes, all of them in sum, up to now. [0]:
@@ -84,6 +88,7 @@ const struct grpc_call *bridge_call(const struct bridge *b);
 struct session *bridge_session(const struct bridge *b);
 struct arena *bridge_arena(const struct bridge *b);
 struct loop *bridge_loop(const struct bridge *b);
+struct bridge_pool *bridge_pool_of(const struct bridge *b);
 
 /* Something was changed in the session (restart, kill, counters): see to what follows, this turn. */
 void bridge_kick(struct bridge *b);

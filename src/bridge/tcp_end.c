@@ -16,7 +16,8 @@
 
 struct tcp_end {
     struct bridge_local base;
-    struct bridge *bridge; /* NULL: lingering after the session's end */
+    struct list lingering; /* in the pool's list, after the session's end */
+    struct bridge *bridge; /* NULL: lingering */
     struct loop *loop;
     int fd;
     struct loop_watch *watch;
@@ -27,6 +28,7 @@ struct tcp_end {
 
 static void end_free(struct tcp_end *t)
 {
+    list_remove(&t->lingering);
     loop_watch_free(t->watch);
     loop_timer_free(t->timer);
     close(t->fd);
@@ -142,11 +144,13 @@ static void shut(struct bridge_local *l)
 static void close_end(struct bridge_local *l, bool abort)
 {
     struct tcp_end *t = (struct tcp_end *)l;
+    struct bridge_pool *pool = bridge_pool_of(t->bridge);
     t->bridge = NULL;
     if (abort) {
         end_free(t);
         return;
     }
+    list_append(&pool->lingering, &t->lingering);
     /* Closing a socket with bytes unread sends a reset, which can overtake what was just written (a NOTIFICATION). So: FIN,
      * then read and drop until the other side has closed. */
     shutdown(t->fd, SHUT_WR);
@@ -203,6 +207,7 @@ struct bridge_local *tcp_end_new(struct bridge *b, int fd, struct err *e)
     }
     t->base.ops = &ops;
     t->bridge = b;
+    list_init(&t->lingering);
     t->loop = bridge_loop(b);
     t->fd = fd;
     t->read_size = READ_FIRST;
@@ -216,6 +221,12 @@ struct bridge_local *tcp_end_new(struct bridge *b, int fd, struct err *e)
     }
     bridge_set_local(b, &t->base);
     return &t->base;
+}
+
+void tcp_end_cut_lingering(struct bridge_pool *pool)
+{
+    while (!list_empty(&pool->lingering))
+        end_free(LIST_ITEM(pool->lingering.next, struct tcp_end, lingering));
 }
 
 void tcp_end_bgp_options(int fd, int family)

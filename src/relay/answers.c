@@ -16,8 +16,14 @@ void answers_init(struct answers *a, uint64_t seed)
     list_init(&a->recent);
 }
 
+static size_t size_of(const struct answer *it)
+{
+    return sizeof *it + it->r.metadata.cap;
+}
+
 static void answer_free(struct answers *a, struct answer *it)
 {
+    a->bytes -= size_of(it);
     map_remove(&a->by_ip, &it->node);
     list_remove(&it->recent);
     control_response_clear(&it->r);
@@ -54,8 +60,6 @@ void answers_put(struct answers *a, struct control_response *r, int64_t now_ms)
         control_response_clear(r);
         return;
     }
-    if (a->by_ip.count >= ANSWERS_MAX)
-        answer_free(a, LIST_ITEM(a->recent.next, struct answer, recent));
     it->expires_ms = now_ms + (int64_t)r->ttl_seconds * 1000;
     it->uses_left = r->ttl_counter;
     it->r = *r;
@@ -68,6 +72,9 @@ void answers_put(struct answers *a, struct control_response *r, int64_t now_ms)
         return;
     }
     list_append(&a->recent, &it->recent);
+    a->bytes += size_of(it);
+    while (a->by_ip.count > ANSWERS_MAX || a->bytes > ANSWERS_BYTES_MAX)
+        answer_free(a, LIST_ITEM(a->recent.next, struct answer, recent));
 }
 
 const struct control_response *answers_use(struct answers *a, const struct addr *device, int64_t now_ms)
@@ -104,11 +111,13 @@ void answers_drop(struct answers *a, const struct addr *device)
         answer_free(a, it);
 }
 
-void answers_count(const struct answers *a, uint64_t *allow, uint64_t *block)
+void answers_count(const struct answers *a, int64_t now_ms, uint64_t *allow, uint64_t *block)
 {
     *allow = *block = 0;
     for (const struct list *n = a->recent.next; n != &a->recent; n = n->next) {
         const struct answer *it = (const struct answer *)(const void *)((const char *)n - offsetof(struct answer, recent));
+        if (it->expires_ms <= now_ms)
+            continue;
         if (it->r.action == CONTROL_BLOCK_IP)
             (*block)++;
         else

@@ -18,10 +18,12 @@ struct answers {
     struct list recent; /* used longest ago first */
     uint64_t seed;
     uint64_t hits, misses;
+    size_t bytes; /* of all that is held */
 };
 
-/* Far more devices than one agent has, and about 30 MiB at the very most. */
-#define ANSWERS_MAX 65536
+/* Far more devices than one agent has; and what they may take together. */
+#define ANSWERS_MAX       65536
+#define ANSWERS_BYTES_MAX (32u << 20)
 
 void answers_init(struct answers *a, uint64_t seed);
 void answers_free(struct answers *a);
@@ -37,7 +39,7 @@ bool answers_blocked(struct answers *a, const struct addr *device, int64_t now_m
 
 void answers_drop(struct answers *a, const struct addr *device);
 
-/* How many answers are held that allow, and that block. */
-void answers_count(const struct answers *a, uint64_t *allow, uint64_t *block);
+/* How many answers hold now that allow, and that block. */
+void answers_count(const struct answers *a, int64_t now_ms, uint64_t *allow, uint64_t *block);
 
 #endif

@@ -106,6 +106,7 @@ size_t session_message_bytes(struct session *s, struct arena *a, const uint8_t *
         case DATA_MORE:
             return done;
         case DATA_BAD:
+            s->malformed = true;
             session_kill(s);
             return SIZE_MAX;
         case DATA_PAYLOAD:
@@ -126,6 +127,7 @@ size_t session_message_bytes(struct session *s, struct arena *a, const uint8_t *
 bool session_message_end(struct session *s)
 {
     if (!data_decode_end(&s->decoder)) {
+        s->malformed = true;
         session_kill(s);
         return false;
     }
@@ -277,7 +279,8 @@ enum session_todo session_todo(struct session *s)
         s->tcp_shut = true;
         return SESSION_SHUT_TCP;
     }
-    if (s->stream == SESSION_STREAM_NONE && s->role == SESSION_AGENT && s->restart_received) {
+    if (s->stream == SESSION_STREAM_NONE && s->role == SESSION_AGENT && s->restart_received &&
+        s->in.len <= SESSION_REOPEN_MAX) {
         s->restart_received = false;
         return SESSION_REOPEN;
     }

@@ -68,6 +68,7 @@ struct session {
     bool peer_ended;  /* stream: the other half is closed */
     bool restart_due, restart_sent, restart_received;
     bool kill_due, kill_sent, kill_received;
+    bool malformed;   /* the other end sent what is no protobuf message: why we kill */
     bool over;        /* CLOSE or ABORT was named */
 
     struct ring out, in;
@@ -82,6 +83,12 @@ struct session {
 
 /* The most bytes the out ring holds: then the TCP side is not read any more and TCP tells the sender. */
 #define SESSION_OUT_MAX (256u << 10)
+
+/*
+ * A new call is opened only when the in ring holds no more than this: each call brings a window of its own, and a router that
+ * does not read must not gather them.
+ */
+#define SESSION_REOPEN_MAX (64u << 10)
 
 void session_init(struct session *s, enum session_role role, const struct uuid *id, const struct addr *device,
                   const struct addr *proxy);

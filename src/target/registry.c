@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/uuid.h"
+#include "bridge/tcp_end.h"
 
 /* Address space for rings: 1 GiB, taken only as it fills. */
 #define RING_BLOCKS (1u << 18)
@@ -30,8 +31,7 @@ bool registry_init(struct registry *r, struct loop *loop, struct backend *backen
 {
     *r = (struct registry){.loop = loop, .backend = backend, .max = max, .seed = random_u64()};
     list_init(&r->sessions);
-    r->pool.loop = loop;
-    r->pool.arena = arena_new(max, sizeof(struct session), RING_BLOCKS, e);
+    bridge_pool_init(&r->pool, loop, arena_new(max, sizeof(struct session), RING_BLOCKS, e));
     return r->pool.arena != NULL;
 }
 
@@ -51,6 +51,7 @@ void registry_free(struct registry *r)
 {
     while (!list_empty(&r->sessions))
         session_free(LIST_ITEM(r->sessions.next, struct registry_session, node));
+    tcp_end_cut_lingering(&r->pool);
     map_free(&r->by_id);
     map_free(&r->by_ip);
     arena_free(r->pool.arena);
@@ -254,6 +255,15 @@ void registry_tick(struct registry *r)
         struct names n = names_of(s);
         if (s->ending_ms == 0 && bridge_session(s->bridge)->peer_done)
             s->ending_ms = now;
+        if (s->kill_ms == 0 && bridge_session(s->bridge)->kill_due)
+            s->kill_ms = now;
+        if (s->kill_ms != 0 && now - s->kill_ms > REGISTRY_KILL_MS) {
+            /* The agent takes no more bytes, not even the KILL: the broken stream tells it as well. */
+            log_warn("the KILL cannot be sent, cutting the session", WHO(s, n));
+            r->stats.killed++;
+            session_free(s);
+            continue;
+        }
         if (s->lost_ms != 0 && now - s->lost_ms > REGISTRY_WINDOW_MS) {
             log_warn("the agent did not come back, ending the session", WHO(s, n),
                      LOG_NUM("window-ms", REGISTRY_WINDOW_MS));

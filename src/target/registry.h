@@ -20,6 +20,8 @@
 #define REGISTRY_WINDOW_MS 90000
 /* After the agent said that its router has closed: how long the backend may take to close too. */
 #define REGISTRY_FINISH_MS 30000
+/* How long a KILL may wait for the agent to take it. */
+#define REGISTRY_KILL_MS 5000
 
 struct registry_session {
     struct map_node by_id, by_ip;
@@ -34,6 +36,7 @@ struct registry_session {
     int64_t opened_wall_ns, opened_ms;
     int64_t lost_ms;   /* since when it has no call; 0: it has one */
     int64_t ending_ms; /* since when its router is gone; 0: it is not */
+    int64_t kill_ms;   /* since when it is to be killed; 0: it is not */
     uint32_t streams;  /* Data calls so far */
 };
 

@@ -103,7 +103,7 @@ static void a_new_answer_replaces(void **state)
     put(1, 9, CONTROL_BLOCK_IP, 1200, 0, 2);
     assert_true(blocked(1, 2));
     uint64_t allow, block;
-    answers_count(&a, &allow, &block);
+    answers_count(&a, 0, &allow, &block);
     assert_u64_equal(allow, 0);
     assert_u64_equal(block, 1);
 }
@@ -162,7 +162,7 @@ static void bounded(void **state)
     for (uint32_t i = ANSWERS_MAX; i < ANSWERS_MAX + 1000; i++)
         put(i, i + 1, CONTROL_CARRY_ON, 1200, 0, 0);
     uint64_t allow, block;
-    answers_count(&a, &allow, &block);
+    answers_count(&a, 0, &allow, &block);
     assert_u64_equal(allow + block, ANSWERS_MAX);
     assert_u64_equal(allow, 1000);
     assert_int_equal(use(0, 0), 1);
