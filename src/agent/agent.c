@@ -171,6 +171,8 @@ static bool listen_all(struct agent *a, struct err *e)
     const struct agent_config *c = a->config;
     char text[ADDR_TEXT_MAX];
     for (size_t i = 0; i < c->n_listeners; i++) {
+        if (c->n_listeners > 1 && listener_pass_over(&c->listeners[i]))
+            continue;
         struct listener *l = listener_new(a->loop, &c->listeners[i], on_accepted, a, e);
         if (!l)
             return false;
@@ -294,6 +296,8 @@ int agent_run(struct agent_config *config)
     log_init("ktbgp-agent", config->human_logs, config->log_level);
     bool started = start(&a, &e);
     if (started) {
+        if (config->md5)
+            log_warn("--enable-md5-support: this version cannot do TCP-MD5 yet, routers with a key cannot connect");
         log_info("kbgp started", LOG_STR("version", KBGP_VERSION), LOG_STR("instance", a.instance.text),
                  LOG_STR("target", config->target), LOG_NUM("multi", config->multi));
         notify_ready();

@@ -292,9 +292,8 @@ static const struct option table[] = {
      .kind = OPTION_STRING,
      .env = "KBGP_LOG_EXPORT_URL",
      .value = "URL",
-     .help =
-         "URL to export logs to. Without: https://grpc.api.kentik.com" LOG_EXPORT_PATH
-         ", or the region's; nowhere when --target is not Kentik's",
+     .help = "URL to export logs to. Without: https://grpc.api.kentik.com" LOG_EXPORT_PATH
+             ", or the region's; nowhere when --target is not Kentik's",
      .check = check_url,
      FIELD(log_export_url)},
     {.name = "metrics-export-url",
@@ -492,7 +491,8 @@ static bool default_url(char **url, const char *host, const char *path, struct e
     return *url || err_set(e, "out of memory");
 }
 
-/* Somebody's own target has its own accounts: their tokens, and what the agent logs, are no business of Kentik's. */
+/* Somebody's own target has its own accounts: their tokens, and what the agent logs, are no business of
+ * Kentik's. */
 static bool of_kentik(const char *host)
 {
     static const char *const domains[] = {".kentik.com", ".kentik.eu"};

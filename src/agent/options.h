@@ -61,7 +61,7 @@ struct agent_config {
     bool human_logs;
     struct addr metrics; /* address and port of the status pages */
     bool metrics_per_device;
-    bool log_export;     /* false with --disable-log-export */
+    bool log_export; /* false with --disable-log-export */
     char *log_export_url, *metrics_export_url;
 
     bool version; /* --version was given: nothing else has been looked at */

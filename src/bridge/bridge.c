@@ -177,8 +177,7 @@ static void on_metadata(void *arg, const struct kv *metadata)
 static void on_message_begin(void *arg, uint32_t len)
 {
     struct bridge *b = arg;
-    (void)len;
-    session_message_begin(b->s);
+    session_message_begin(b->s, len);
 }
 
 static void on_message_bytes(void *arg, const uint8_t *p, size_t n)
@@ -217,7 +216,8 @@ static void on_closed(void *arg, const struct grpc_status *status)
     b->status = *status;
     session_stream_closed(b->s, status->code == GRPC_OK);
     bool reopens = b->s->role == SESSION_AGENT && b->s->restart_received && status->code == GRPC_OK;
-    if (b->s->stream == SESSION_STREAM_NONE && !reopens)
+    bool aborting = b->s->kill_received || b->s->kill_due; /* that is what follows, and nothing else to tell */
+    if (b->s->stream == SESSION_STREAM_NONE && !reopens && !aborting)
         b->ops->call_lost(b->arg, status);
     bridge_kick(b);
 }

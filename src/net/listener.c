@@ -119,6 +119,21 @@ fail:
     return NULL;
 }
 
+bool listener_pass_over(const struct addr *addr)
+{
+    static const uint8_t any[16];
+    if (addr->family != 6 || memcmp(addr->ip, any, sizeof any) != 0)
+        return false;
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+    if (fd >= 0)
+        close(fd);
+    if (fd >= 0 || errno != EAFNOSUPPORT)
+        return false;
+    char text[ADDR_TEXT_MAX];
+    log_warn("this host has no IPv6, not listening there", LOG_STR("local-addr", addr_text(addr, text)));
+    return true;
+}
+
 const struct addr *listener_addr(const struct listener *l)
 {
     return &l->addr;

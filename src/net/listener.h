@@ -1,6 +1,8 @@
 #ifndef KBGP_NET_LISTENER_H
 #define KBGP_NET_LISTENER_H
 
+#include <stdbool.h>
+
 #include "base/addr.h"
 #include "base/err.h"
 #include "net/loop.h"
@@ -17,6 +19,11 @@ typedef void listener_accepted(void *arg, int fd, const struct addr *peer, const
  */
 struct listener *listener_new(struct loop *loop, const struct addr *addr, listener_accepted *accepted, void *arg,
                               struct err *e);
+/*
+ * Whether an address to listen on is to be passed over: [::] on a host without IPv6 (ipv6.disable=1), where the default pair
+ * 0.0.0.0 and [::] should serve as well. Logs it.
+ */
+bool listener_pass_over(const struct addr *addr);
 /* The address bound to: with the port the kernel chose when 0 was asked for. */
 const struct addr *listener_addr(const struct listener *l);
 int listener_fd(const struct listener *l);

@@ -15,7 +15,8 @@ struct tls_ctx {
 
 static const char *openssl_reason(void)
 {
-    unsigned long code = ERR_peek_last_error();
+    /* The first error says what went wrong ("No such file"), those after it who was disappointed. */
+    unsigned long code = ERR_peek_error();
     if (ERR_SYSTEM_ERROR(code))
         return strerror(ERR_GET_REASON(code));
     const char *reason = ERR_reason_error_string(code);

@@ -102,6 +102,7 @@ enum data_event data_decode(struct data_decoder *d, const uint8_t **p, const uin
             *payload = *p;
             *n = part;
             *p += part;
+            d->taken += (uint32_t)part;
             d->left -= part;
             if (d->left == 0)
                 d->state = AT_TAG;
@@ -110,6 +111,7 @@ enum data_event data_decode(struct data_decoder *d, const uint8_t **p, const uin
             continue;
         }
         int done = varint_byte(d, *(*p)++);
+        d->taken++;
         if (done < 0)
             return bad(d);
         if (d->state == AT_TAG)
@@ -123,6 +125,8 @@ enum data_event data_decode(struct data_decoder *d, const uint8_t **p, const uin
             end_varint(d);
         } else {
             d->left = d->number;
+            if (d->length > 0 && d->left > d->length - d->taken)
+                return bad(d); /* before any of its bytes is handed on */
             d->state = d->left == 0 ? AT_TAG : d->field == FIELD_DATA ? IN_DATA : IN_SKIP;
         }
     }

@@ -40,6 +40,8 @@ struct data_decoder {
     uint64_t number; /* the varint being read */
     uint64_t left;   /* bytes of a length-delimited (or fixed) field still to come */
     uint64_t ack;    /* field 15, see docs/protocol.md part 3 */
+    uint32_t length; /* of the message, when the caller knows it: then a field that is longer is found at its length */
+    uint32_t taken;  /* bytes of the message so far */
 };
 
 enum data_event {

@@ -92,9 +92,9 @@ bool session_peer_counters(struct session *s, const struct session_counters *pee
     return false;
 }
 
-void session_message_begin(struct session *s)
+void session_message_begin(struct session *s, uint32_t len)
 {
-    s->decoder = (struct data_decoder){0};
+    s->decoder = (struct data_decoder){.length = len};
 }
 
 size_t session_message_bytes(struct session *s, struct arena *a, const uint8_t *p, size_t n)

@@ -126,11 +126,11 @@ bool session_peer_counters(struct session *s, const struct session_counters *pee
 struct session_counters session_counters(const struct session *s);
 
 /*
- * A message of the other end: begin, bytes in any number of pieces, end. session_message_bytes() returns how many of the
+ * A message of the other end: begin (with its length; 0: not known), bytes in any number of pieces, end. session_message_bytes() returns how many of the
  * n bytes are already done with, so that their window credit may be returned: the others follow with
  * session_tcp_wrote(). It returns SIZE_MAX, and an ABORT is due, when the bytes are no protobuf message or memory ran out.
  */
-void session_message_begin(struct session *s);
+void session_message_begin(struct session *s, uint32_t len);
 size_t session_message_bytes(struct session *s, struct arena *a, const uint8_t *p, size_t n);
 /* False: the message was cut short; an ABORT is due. */
 bool session_message_end(struct session *s);

@@ -113,6 +113,8 @@ static bool start(struct target *t, struct err *e)
         return false;
     }
     for (size_t i = 0; i < c->listen_count; i++) {
+        if (c->listen_count > 1 && listener_pass_over(&c->listen[i]))
+            continue;
         if (!grpc_server_listen(t->server, &c->listen[i], e))
             return false;
         log_info("listening for agents", LOG_STR("local-addr", addr_text(&c->listen[i], text)),

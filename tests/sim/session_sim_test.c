@@ -248,7 +248,7 @@ static void call_receive(struct run *run, int i)
     }
     switch (e->kind) {
     case BEGIN:
-        session_message_begin(d->s);
+        session_message_begin(d->s, 0);
         break;
     case BYTES: {
         size_t n = 1 + rng_size(&run->r, e->n - 1);
