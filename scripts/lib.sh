@@ -14,9 +14,9 @@ PACKAGES_DEMO=(bird2 curl iproute2 jq openssl procps)
 # To test them: the second compiler and its sanitizers, the test runners, the BGP daemons and web proxies they play against.
 PACKAGES_TEST=(
     clang libclang-rt-14-dev libcmocka-dev
-    protobuf-compiler python3 python3-grpcio python3-protobuf python3-pytest
+    protobuf-compiler python3 python3-grpcio python3-protobuf python3-pytest python3-pytest-xdist
     bird2 exabgp frr gobgpd openbgpd
-    dante-server haproxy tinyproxy prometheus
+    dante-server haproxy microsocks tinyproxy prometheus
     curl iproute2 jq openssl procps
 )
 

@@ -13,6 +13,7 @@
 #include "bridge/tcp_end.h"
 #include "bridge/tcp_end.h"
 #include "daemon/notify.h"
+#include "net/web_proxy.h"
 
 /* Address space for rings: 1 GiB, taken only as it fills. */
 #define RING_BLOCKS (1u << 18)
@@ -184,6 +185,19 @@ static bool listen_all(struct agent *a, struct err *e)
     return true;
 }
 
+/* A variable that cannot be used is found now, not at the first attempt to connect. */
+static bool choose_proxy(struct agent *a, struct err *e)
+{
+    const struct agent_config *c = a->config;
+    struct web_proxy proxy;
+    if (!web_proxy_for(c->insecure ? "http" : "https", c->target_host, c->target_port, &proxy, e))
+        return false;
+    if (proxy.name[0])
+        log_info("connecting through a web proxy", LOG_STR("proxy", proxy.name), LOG_STR("target", c->target));
+    web_proxy_forget(&proxy);
+    return true;
+}
+
 static bool start(struct agent *a, struct err *e)
 {
     struct agent_config *c = a->config;
@@ -192,12 +206,13 @@ static bool start(struct agent *a, struct err *e)
     raise_descriptor_limit();
     forbid_core_file();
     a->loop = loop_new(e);
-    if (!a->loop)
+    if (!a->loop || !choose_proxy(a, e))
         return false;
     a->curl = curl_loop_new(a->loop, e);
     if (!a->curl)
         return false;
-    if (!c->insecure) {
+    /* With --insecure the trust is still needed where an https:// web proxy stands in between. */
+    if (!c->insecure || c->ca_file) {
         struct tls_client_config tls = {
             .ca_file = c->ca_file, .cert_file = c->tls_cert, .key_file = c->tls_key};
         a->tls = tls_client_ctx(&tls, e);
@@ -207,11 +222,11 @@ static bool start(struct agent *a, struct err *e)
     a->ping_silence_ms = GRPC_PING_SILENCE_MS;
     a->channel = (struct grpc_channel_config){
         .loop = a->loop,
-        .curl = a->curl,
         .target = {.host = c->target_host,
                    .port = c->target_port,
-                   .tls = a->tls,
-                   .server_name = c->tls_server_name},
+                   .tls = c->insecure ? NULL : a->tls,
+                   .server_name = c->tls_server_name,
+                   .proxy_tls = a->tls},
         .authority = c->target,
         .stats = &a->channel_stats,
         .ping_silence_ms = &a->ping_silence_ms,

@@ -6,7 +6,6 @@
 
 #include "base/backoff.h"
 #include "grpc/conn.h"
-#include "net/curl_loop.h"
 #include "net/dial.h"
 
 /*
@@ -58,7 +57,6 @@ struct grpc_channel_stats {
 
 struct grpc_channel_config {
     struct loop *loop;
-    struct curl_loop *curl;
     struct dial_target target; /* strings must outlive the channel */
     const char *authority;     /* :authority of the calls */
     struct grpc_channel_stats *stats; /* borrowed; NULL: nobody counts */
