@@ -136,7 +136,7 @@ static bool begin_session(struct device *d, const struct control_response *r)
     }
     int fd = d->fd;
     d->fd = -1;
-    tcp_end_bgp_options(fd, d->peer.family);
+    tcp_end_bgp_options(fd);
     if (!tcp_end_new(d->bridge, fd, &e)) {
         log_error("cannot take a connection", LOG_STR("error", e.text));
         device_free(d);

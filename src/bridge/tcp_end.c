@@ -229,10 +229,13 @@ void tcp_end_cut_lingering(struct bridge_pool *pool)
         end_free(LIST_ITEM(pool->lingering.next, struct tcp_end, lingering));
 }
 
-void tcp_end_bgp_options(int fd, int family)
+void tcp_end_bgp_options(int fd)
 {
+    int family = AF_INET;
+    socklen_t len = sizeof family;
+    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &len);
     int on = 1, ttl = 255, cs6 = 0xc0, idle = 60, interval = 15, count = 4;
-    if (family == 6) {
+    if (family == AF_INET6) {
         setsockopt(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &ttl, sizeof ttl);
         setsockopt(fd, IPPROTO_IPV6, IPV6_TCLASS, &cs6, sizeof cs6);
     } else {

@@ -19,6 +19,6 @@ struct bridge_local *tcp_end_new(struct bridge *b, int fd, struct err *e);
 void tcp_end_cut_lingering(struct bridge_pool *pool);
 
 /* What BGP connections are sent with: TTL 255 (so that the router's GTSM passes), DSCP CS6, TCP keepalive. */
-void tcp_end_bgp_options(int fd, int family);
+void tcp_end_bgp_options(int fd);
 
 #endif

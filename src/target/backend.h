@@ -32,7 +32,7 @@ struct backend {
     const struct backend_ops *ops;
 };
 
-/* tcp://HOST:PORT: a BGP daemon; the name is resolved here, once. */
+/* tcp://HOST:PORT: a BGP daemon; a name is resolved anew for each session. */
 struct backend *backend_tcp_new(struct loop *loop, const struct target_config *config, struct err *e);
 /* Our own passive BGP speaker. */
 struct backend *backend_collector_new(struct loop *loop, const struct target_config *config, struct err *e);

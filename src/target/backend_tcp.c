@@ -1,62 +1,114 @@
-#include "target/backend.h"
-
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "bridge/tcp_end.h"
-#include "net/tcp_connect.h"
+#include "net/resolve.h"
+#include "net/tcp_race.h"
+#include "target/backend.h"
+#include "target/inventory.h"
+
+/* How long a name and a connection may take together, before the session is given up. */
+#define CONNECT_MS 10000
 
 struct backend_tcp {
     struct backend base;
     struct loop *loop;
-    struct addr addrs[TCP_CONNECT_ADDRS_MAX];
-    size_t n_addrs;
+    char host[TARGET_BACKEND_HOST_MAX + 1];
+    uint16_t port;
     struct list pending; /* connections that come up */
 };
 
+/* A session whose connection to the BGP daemon comes up: first the name, then TCP. */
 struct pending {
     struct list node;
+    struct backend_tcp *be;
     struct bridge *bridge;
-    struct tcp_connect *connect;
-    char device[64], session[40];
+    struct resolve *resolve;
+    struct tcp_race *race;
+    struct loop_timer *deadline;
+    char device[INVENTORY_NAME_MAX + 1], session[40];
 };
+
+static void pending_free(struct pending *p)
+{
+    list_remove(&p->node);
+    resolve_cancel(p->resolve);
+    tcp_race_cancel(p->race);
+    loop_timer_free(p->deadline);
+    free(p);
+}
+
+static void failed(struct pending *p, const char *why)
+{
+    struct bridge *b = p->bridge;
+    char backend[TARGET_BACKEND_HOST_MAX + 16];
+    snprintf(backend, sizeof backend, strchr(p->be->host, ':') ? "tcp://[%s]:%u" : "tcp://%s:%u", p->be->host,
+             p->be->port);
+    log_error("cannot connect to the backend, the session ends", LOG_STR("backend", backend),
+              LOG_STR("device", p->device), LOG_STR("session-id", p->session), LOG_STR("error", why));
+    pending_free(p);
+    bridge_broken(b);
+}
 
 static void on_connected(void *arg, int fd, const struct err *why)
 {
     struct pending *p = arg;
     struct bridge *b = p->bridge;
     struct err e;
+    p->race = NULL;
     if (fd < 0) {
-        log_error("cannot connect to the backend, the session ends", LOG_STR("device", p->device),
-                  LOG_STR("session-id", p->session), LOG_STR("error", why->text));
-        bridge_broken(b);
-    } else {
-        tcp_end_bgp_options(fd, 4);
-        if (!tcp_end_new(b, fd, &e)) {
-            log_error("cannot use the backend's connection, the session ends", LOG_STR("device", p->device),
-                      LOG_STR("session-id", p->session), LOG_STR("error", e.text));
-            bridge_broken(b);
-        }
+        failed(p, why->text);
+        return;
     }
-    list_remove(&p->node);
-    free(p);
+    tcp_end_bgp_options(fd);
+    if (!tcp_end_new(b, fd, &e))
+        failed(p, e.text);
+    else
+        pending_free(p);
+}
+
+static void on_resolved(void *arg, const struct addr *addrs, size_t n, const struct err *why)
+{
+    struct pending *p = arg;
+    p->resolve = NULL;
+    if (n > 0)
+        p->race = tcp_race_start(p->be->loop, addrs, n, on_connected, p);
+    if (!p->race)
+        failed(p, n > 0 ? "out of memory" : why->text);
+}
+
+static void on_deadline(void *arg)
+{
+    struct pending *p = arg;
+    struct err e;
+    if (p->race)
+        tcp_race_describe(p->race, &e);
+    else
+        err_set(&e, "the name is not resolved");
+    err_prefix(&e, "no connection within %d s", CONNECT_MS / 1000);
+    failed(p, e.text);
 }
 
 static bool open_tcp(struct backend *base, struct bridge *b, const struct backend_peer *peer, struct err *e)
 {
     struct backend_tcp *be = (struct backend_tcp *)base;
     struct pending *p = calloc(1, sizeof *p);
-    if (p)
-        p->connect = tcp_connect_start(be->loop, be->addrs, be->n_addrs, on_connected, p);
-    if (!p || !p->connect) {
-        free(p);
+    if (!p)
         return err_set(e, "out of memory");
-    }
+    p->be = be;
     p->bridge = b;
     snprintf(p->device, sizeof p->device, "%s", peer->device);
     snprintf(p->session, sizeof p->session, "%s", peer->session);
     list_append(&be->pending, &p->node);
+    p->deadline = loop_timer_new(be->loop, on_deadline, p);
+    p->resolve = resolve_start(be->loop, be->host, be->port, on_resolved, p, e);
+    if (!p->resolve) {
+        pending_free(p);
+        return false;
+    }
+    loop_timer_start(p->deadline, CONNECT_MS, 0);
     return true;
 }
 
@@ -65,12 +117,10 @@ static void cancel_tcp(struct backend *base, struct bridge *b)
     struct backend_tcp *be = (struct backend_tcp *)base;
     LIST_FOREACH (node, &be->pending) {
         struct pending *p = LIST_ITEM(node, struct pending, node);
-        if (p->bridge != b)
-            continue;
-        tcp_connect_cancel(p->connect);
-        list_remove(&p->node);
-        free(p);
-        return;
+        if (p->bridge == b) {
+            pending_free(p);
+            return;
+        }
     }
 }
 
@@ -96,12 +146,8 @@ struct backend *backend_tcp_new(struct loop *loop, const struct target_config *c
     }
     be->base.ops = &ops;
     be->loop = loop;
+    be->port = config->backend_port;
+    snprintf(be->host, sizeof be->host, "%s", config->backend_host);
     list_init(&be->pending);
-    be->n_addrs = tcp_resolve(config->backend_host, config->backend_port, be->addrs, e);
-    if (be->n_addrs == 0) {
-        err_prefix(e, "--backend");
-        free(be);
-        return NULL;
-    }
     return &be->base;
 }
