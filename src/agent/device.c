@@ -201,12 +201,6 @@ static void ask(struct device *d)
 
 /* --- SEATING, RELAYING, RETRYING --- */
 
-static void retry_later(struct device *d, int64_t ms)
-{
-    d->state = DEVICE_RETRYING;
-    loop_timer_start(d->retry, ms, 0);
-}
-
 static void on_retry(void *arg)
 {
     struct device *d = arg;
@@ -214,6 +208,14 @@ static void on_retry(void *arg)
         ask(d);
     else
         take_seat(d);
+}
+
+static void retry_later(struct device *d, int64_t ms)
+{
+    d->state = DEVICE_RETRYING;
+    if (!d->retry)
+        d->retry = loop_timer_new(d->host->loop, on_retry, d);
+    loop_timer_start(d->retry, ms, 0);
 }
 
 static void open_call(struct device *d)
@@ -410,7 +412,6 @@ void device_accept(struct device_host *h, int fd, const struct addr *peer, const
     d->lookup.arg = d;
     d->seat.ops = &seat_ops;
     d->seat.arg = d;
-    d->retry = loop_timer_new(h->loop, on_retry, d);
     backoff_init(&d->backoff);
     list_append(&h->devices, &d->node);
     h->count++;

@@ -63,7 +63,7 @@ struct device {
     struct record *record;   /* of the device; NULL before it is allowed, or where none is kept */
     uint32_t streams;        /* Data calls so far */
     const char *kill_reason; /* why we killed the session: a constant; NULL: we did not */
-    struct loop_timer *retry;
+    struct loop_timer *retry; /* NULL: never needed so far */
     struct backoff backoff;
     /* Of the Data call that is open (or was last): */
     bool connected; /* the server's metadata has come */

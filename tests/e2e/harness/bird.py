@@ -6,11 +6,9 @@ import re
 from . import paths
 from .ports import free_port
 from .proc import run
-from .router import Router
+from .router import NEXT_HOP, Router
 from .wait import DEADLINE, wait_for
 
-# Given with every route: GoBGP and FRR take no loopback address as a next hop, and the peers here are often on 127.0.0.0/8.
-NEXT_HOP = {"ipv4": "192.0.2.1", "ipv6": "2001:db8:ffff::1"}
 
 
 class Bird(Router):
@@ -83,6 +81,17 @@ class Bird(Router):
         except AssertionError:
             raise AssertionError(f"{self.name}: {self.count(name)} routes from {name} after {timeout:g} s, "
                                  f"not {number}") from None
+
+    def prefixes(self, family="ipv4"):
+        shown = self.ctl("show", "route", "table", "master4" if family == "ipv4" else "master6")
+        return set(re.findall(r"^([0-9a-f][0-9a-f.:]*/\d+)\s", shown, re.MULTILINE))
+
+    def withdraw(self, *prefixes):
+        """Withdraws one of the lists of routes, given by what is in it."""
+        self.disable(next(name for name, listed in self.routes.items() if listed == list(prefixes)))
+
+    def shutdown_seen(self, name, text):
+        return re.search(rf"\b{name}: Received: Administrative shutdown: {re.escape(text)}$", self.stderr(), re.MULTILINE)
 
     def disable(self, name, text=None):
         """Withdraws a list of routes, or shuts a session down, with a text for the neighbour (RFC 8203)."""

@@ -6,7 +6,7 @@ import sys
 
 from . import paths
 from .proc import clean_env
-from .router import Router
+from .router import NEXT_HOP, Router
 
 _FEEDER = """
 import os, sys
@@ -22,6 +22,8 @@ class ExaBgp(Router):
     """One neighbour (ExaBGP has one destination port a process), given as a Peer with a port."""
 
     exit_codes = None
+    sends_text = False
+    keeps_table = False
 
     def __init__(self, workdir, peer, networks=(), *, router_id="10.255.0.5", netns=None, name="exabgp"):
         self.peer = peer
@@ -40,7 +42,7 @@ class ExaBgp(Router):
     def _config(self, feeder):
         p = self.peer
         family = "ipv6" if p.ipv6 else "ipv4"
-        routes = "\n".join(f"  route {n} next-hop {p.local};" for n in self.networks)
+        routes = "\n".join(f"  route {n} next-hop {NEXT_HOP[family]};" for n in self.networks)
         return f"""process feed {{
  run {sys.executable} {feeder} {self.pipe};
  encoder text;
@@ -68,11 +70,21 @@ neighbor {p.neighbor} {{
                 pipe.write(c + "\n")
 
     def withdraw(self, *prefixes):
-        self.tell(*(f"withdraw route {p} next-hop {self.peer.local}" for p in prefixes))
+        self.tell(*(f"withdraw route {p} next-hop {_next_hop(p)}" for p in prefixes))
 
     def announce(self, *prefixes):
-        self.tell(*(f"announce route {p} next-hop {self.peer.local}" for p in prefixes))
+        self.tell(*(f"announce route {p} next-hop {_next_hop(p)}" for p in prefixes))
 
-    def disable(self, name=None):
-        """Administrative shutdown; ExaBGP sends no text of ours with it."""
+    def disable(self, name=None, text=None):
+        """Administrative shutdown; ExaBGP sends no text of ours with it. The session comes back by itself."""
         self.tell(f"neighbor {self.peer.neighbor} teardown 2")
+
+    def enable(self, name=None):
+        pass
+
+    def shutdown_seen(self, name, text):
+        return False
+
+
+def _next_hop(prefix):
+    return NEXT_HOP["ipv6" if ":" in prefix else "ipv4"]

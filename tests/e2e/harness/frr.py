@@ -2,10 +2,11 @@
 """FRR's bgpd (alone, without zebra) as a router or as the daemon behind the target."""
 
 import json
+import re
 
 from .ports import free_port
 from .proc import run
-from .router import Router
+from .router import NEXT_HOP, Router
 from .wait import wait_for
 
 # By its path: OpenBGPD has a bgpd on PATH, too.
@@ -44,8 +45,12 @@ class Frr(Router):
         for family in ("ipv4", "ipv6"):
             lines.append(f" address-family {family} unicast")
             lines += [f"  network {n}" for n in self.networks if (":" in n) == (family == "ipv6")]
-            lines += [f"  neighbor {p.neighbor} activate" for p in self.peers.values() if p.ipv6 == (family == "ipv6")]
+            for p in self.peers.values():
+                if p.ipv6 == (family == "ipv6"):
+                    lines += [f"  neighbor {p.neighbor} activate", f"  neighbor {p.neighbor} route-map OUT-{family} out"]
             lines.append(" exit-address-family")
+        lines += ["route-map OUT-ipv4 permit 10", f" set ip next-hop {NEXT_HOP['ipv4']}",
+                  "route-map OUT-ipv6 permit 10", f" set ipv6 next-hop global {NEXT_HOP['ipv6']}"]
         return "\n".join(lines) + "\n"
 
     def wait_ready(self):
@@ -77,6 +82,15 @@ class Frr(Router):
         families = self.neighbor(name).get("addressFamilyInfo", {})
         return sum(f.get("acceptedPrefixCounter", 0) for f in families.values())
 
+    def prefixes(self, family="ipv4"):
+        return set(json.loads(self.ctl(f"show bgp {family} unicast json") or "{}").get("routes", {}))
+
     def disable(self, name, text=None):
         address = self.peers[name].neighbor
         self.configure(f"neighbor {address} shutdown" + (f" message {text}" if text else ""))
+
+    def enable(self, name):
+        self.configure(f"no neighbor {self.peers[name].neighbor} shutdown")
+
+    def shutdown_seen(self, name, text):
+        return re.search(rf"NOTIFICATION received.*{re.escape(self.peers[name].neighbor)}.*{re.escape(text)}", self.output())

@@ -3,12 +3,13 @@
 
 import contextlib
 import json
+import re
 from pathlib import Path
 
 from . import paths
 from .ports import free_port
 from .proc import run
-from .router import Router
+from .router import NEXT_HOP, Router
 from .wait import wait_for
 
 BGPD = "/usr/sbin/bgpd"
@@ -44,7 +45,9 @@ class OpenBgpd(Router):
                       else "", f"  port {p.port}" if p.port else "  passive",
                       "  announce IPv6 unicast" if p.ipv6 else "  announce IPv4 unicast",
                       "  announce IPv4 none" if p.ipv6 else "  announce IPv6 none", "}"]
-        lines += ["allow from any", "allow to any"]
+        # a loopback address of ours as the next hop is nothing to GoBGP and FRR
+        lines += ["allow from any", f"allow to any inet set nexthop {NEXT_HOP['ipv4']}",
+                  f"allow to any inet6 set nexthop {NEXT_HOP['ipv6']}"]
         return "\n".join(lines) + "\n"
 
     def start(self):
@@ -92,6 +95,16 @@ class OpenBgpd(Router):
     def announce(self, *prefixes):
         for p in prefixes:
             self.ctl("network", "add", p)
+
+    def prefixes(self, family="ipv4"):
+        shown = json.loads(self.ctl("-j", "show", "rib", family))
+        return {route["prefix"] for route in shown.get("rib", [])}
+
+    def enable(self, name):
+        self.ctl("neighbor", self.peers[name].neighbor, "up")
+
+    def shutdown_seen(self, name, text):
+        return re.search(rf"neighbor {re.escape(self.peers[name].neighbor)} .*received notification: .*{re.escape(text)}", self.stderr())
 
     def disable(self, name, text=None):
         self.ctl("neighbor", self.peers[name].neighbor, "down", *([text] if text else []))

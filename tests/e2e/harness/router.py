@@ -8,6 +8,10 @@ from .proc import Program
 from .wait import DEADLINE, wait_for
 
 
+# Given with every route: GoBGP and FRR take no loopback address as a next hop, and the peers here are often on 127.0.0.0/8.
+NEXT_HOP = {"ipv4": "192.0.2.1", "ipv6": "2001:db8:ffff::1"}
+
+
 @dataclasses.dataclass
 class Peer:
     """
@@ -41,10 +45,42 @@ def prefixes6(number, first="2001:db8::"):
 
 
 class Router(Program):
-    """A BGP daemon. `established(name)` is its own view of the session with the peer of that name."""
+    """
+    A BGP daemon. Each kind has its own way to do and to tell these:
+
+    established(name)          its own view of the session with the peer of that name
+    prefixes(family)           the set of prefixes in its table of "ipv4" or "ipv6", own and learned
+    withdraw(*prefixes)        takes back what it announced
+    disable(name, text)        administrative shutdown of a session, with a text for the neighbour (RFC 9003)
+    enable(name)               the session may come up again
+    shutdown_seen(name, text)  whether it says that the neighbour sent it an administrative shutdown with this text
+    """
+
+    sends_text = True  # whether disable() can give the neighbour a text of ours
+    keeps_table = True  # whether it has prefixes()
 
     def established(self, name):
         raise NotImplementedError
+
+    def prefixes(self, family="ipv4"):
+        raise NotImplementedError
+
+    def shutdown_seen(self, name, text):
+        raise NotImplementedError
+
+    def wait_prefixes(self, wanted, family="ipv4", timeout=DEADLINE):
+        """Waits until the table is exactly these prefixes."""
+        wanted = set(wanted)
+        try:
+            wait_for(lambda: self.prefixes(family) == wanted, "", timeout, interval=0.3)
+        except AssertionError:
+            have = self.prefixes(family)
+            raise AssertionError(f"{self.name}: {len(have)} {family} prefixes after {timeout:g} s, {len(wanted - have)} of "
+                                 f"{len(wanted)} missing, too many: {sorted(have - wanted)[:5]}") from None
+
+    def wait_shutdown_seen(self, name, text, timeout=DEADLINE):
+        wait_for(lambda: self.shutdown_seen(name, text), f"{self.name} saying that {name} sent it a shutdown with "
+                 f"{text!r}", timeout, interval=0.3)
 
     def wait_established(self, *names, timeout=DEADLINE):
         for name in names:
