@@ -1,7 +1,6 @@
 #include "bridge/bridge.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/clock.h"
 
@@ -272,23 +271,12 @@ void bridge_received(struct bridge *b, const struct iovec *iov, size_t n)
 
 bool bridge_put(struct bridge *b, const void *p, size_t n)
 {
-    struct session *s = b->s;
-    struct iovec iov[RING_IOV];
-    const uint8_t *from = p;
-    while (n > 0) {
-        int pieces = ring_room(&s->out, b->pool->arena, n, iov);
-        if (pieces == 0)
-            return false;
-        size_t filled = 0;
-        for (int i = 0; i < pieces && filled < n; i++) {
-            size_t part = n - filled < iov[i].iov_len ? n - filled : iov[i].iov_len;
-            memcpy(iov[i].iov_base, from + filled, part);
-            filled += part;
-        }
-        bridge_received(b, iov, filled);
-        from += filled;
-        n -= filled;
-    }
+    see_time(b);
+    if (!session_tcp_put(b->s, b->pool->arena, p, n))
+        return false;
+    b->pool->bytes[OUT] += n;
+    if (b->call)
+        grpc_call_wake(b->call);
     return true;
 }
 

@@ -62,14 +62,29 @@ void ring_filled(struct ring *r, struct arena *a, size_t n)
         ring_clear(r, a);
 }
 
+/* Takes back what was appended since the ring was as `before`. */
+static void undo_append(struct ring *r, struct arena *a, const struct ring *before)
+{
+    if (before->last == ARENA_NONE) {
+        put_chain(a, r->first);
+    } else {
+        put_chain(a, arena_block_next(a, before->last));
+        arena_block_link(a, before->last, ARENA_NONE);
+    }
+    *r = *before;
+}
+
 bool ring_append(struct ring *r, struct arena *a, const void *p, size_t n)
 {
     const uint8_t *from = p;
+    struct ring before = *r;
     while (n > 0) {
         struct iovec iov[RING_IOV];
         int pieces = ring_room(r, a, n, iov);
-        if (pieces == 0)
+        if (pieces == 0) {
+            undo_append(r, a, &before);
             return false;
+        }
         size_t filled = 0;
         for (int i = 0; i < pieces && filled < n; i++) {
             size_t part = n - filled < iov[i].iov_len ? n - filled : iov[i].iov_len;

@@ -32,7 +32,7 @@ struct ring {
 int ring_room(struct ring *r, struct arena *a, size_t want, struct iovec iov[static RING_IOV]);
 void ring_filled(struct ring *r, struct arena *a, size_t n);
 
-/* Appends a copy of n bytes. False when the arena has no block left: some bytes may be in, the session is then lost. */
+/* Appends a copy of n bytes, or nothing and false when the arena has not enough blocks left. */
 bool ring_append(struct ring *r, struct arena *a, const void *p, size_t n);
 
 /* The bytes at the front, at most `max` of them, in place. Returns how many pieces (0: the ring is empty). */

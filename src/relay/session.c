@@ -38,6 +38,14 @@ void session_tcp_read(struct session *s, struct arena *a, const struct iovec *io
     ring_filled(&s->out, a, n);
 }
 
+bool session_tcp_put(struct session *s, struct arena *a, const void *p, size_t n)
+{
+    if (!ring_append(&s->out, a, p, n))
+        return false;
+    bgp_watch_feed(&s->seen, &s->seen.out, p, n);
+    return true;
+}
+
 void session_tcp_eof(struct session *s)
 {
     s->tcp_eof = true;

@@ -101,6 +101,8 @@ void session_release(struct session *s, struct arena *a);
 size_t session_tcp_wants(const struct session *s);
 /* n bytes were read into memory from ring_room(&s->out); see ring.h. */
 void session_tcp_read(struct session *s, struct arena *a, const struct iovec *iov, size_t n);
+/* The same for bytes that lie elsewhere: copies them, all or (without memory for rings) none. */
+bool session_tcp_put(struct session *s, struct arena *a, const void *p, size_t n);
 /* TCP gave its FIN. */
 void session_tcp_eof(struct session *s);
 /* TCP was reset: nothing can be read or written. Returns how many bytes meant for it are now dropped (window credit). */

@@ -14,11 +14,14 @@ from .wait import wait_for
 
 
 class GoBgp(Router):
-    """Peers are all told both address families unless `families` is "own"."""
+    """
+    Peers are all told both address families unless `families` is "own". `networks`: prefixes to announce from the beginning.
+    """
 
-    def __init__(self, workdir, peers, *, router_id="10.255.0.2", netns=None, listen_port=None, listen=(), name="gobgpd",
+    def __init__(self, workdir, peers, networks=(), *, router_id="10.255.0.2", netns=None, listen_port=None, listen=(), name="gobgpd",
                  families="own"):
         self.peers = {p.name: p for p in peers}
+        self.networks = list(networks)
         self.router_id = router_id
         self.families = families
         self.listen_port = listen_port if listen_port is not None else -1
@@ -54,6 +57,8 @@ class GoBgp(Router):
             return self._ctl("global").returncode == 0
 
         wait_for(answers, f"{self.name} answering on its API")
+        if self.networks:
+            self.announce_many(self.networks)
 
     def _ctl(self, *words):
         return run([paths.find("gobgp"), "-p", str(self.api_port), *words], netns=self.netns)
@@ -89,8 +94,14 @@ class GoBgp(Router):
 
     def disable(self, name, text=None):
         """Administrative shutdown. One with a text is no disabling to GoBGP: the session comes back by itself."""
-        words = ["shutdown", "--reason", text] if text else ["disable"]
-        self.ctl("neighbor", self.peers[name].neighbor, *words)
+        if text:
+            self.shutdown(name, text)
+        else:
+            self.ctl("neighbor", self.peers[name].neighbor, "disable")
+
+    def shutdown(self, name, text):
+        """Administrative shutdown with a text for the neighbour (RFC 9003); the session comes back by itself."""
+        self.ctl("neighbor", self.peers[name].neighbor, "shutdown", "--reason", text)
 
     def enable(self, name):
         if self.neighbor(name)["state"].get("admin_state") in (1, "DOWN"):

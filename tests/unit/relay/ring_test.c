@@ -183,6 +183,26 @@ static void full_memory_is_told(void **state)
     move_out(f, f->r.len);
 }
 
+/* What does not fit is not begun: a ring keeps what it had, an empty one stays empty, and no block is lost. */
+static void an_append_that_does_not_fit_leaves_no_trace(void **state)
+{
+    struct fixture *f = *state;
+    static const uint8_t big[3 * ARENA_BLOCK];
+    append(f, (size_t)(BLOCKS - 2) * ARENA_BLOCK + 7);
+    uint32_t used = blocks(f);
+    assert_false(ring_append(&f->r, f->a, big, sizeof big));
+    assert_int_equal(blocks(f), used);
+    check_front(f, SIZE_MAX);
+    struct ring other = {0};
+    assert_false(ring_append(&other, f->a, big, sizeof big));
+    assert_int_equal(blocks(f), used);
+    assert_int_equal(other.len, 0);
+    assert_int_equal(other.first, ARENA_NONE);
+    append(f, 100);
+    check_front(f, SIZE_MAX);
+    move_out(f, f->r.len);
+}
+
 /* Any order of calls, three kinds of putting in, two of taking out: bytes stay what and where they are. */
 static void any_order_of_calls(void **state)
 {
@@ -226,6 +246,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(small_reads_share_a_block, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_call_takes_64_kib, set_up, tear_down),
         cmocka_unit_test_setup_teardown(full_memory_is_told, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_append_that_does_not_fit_leaves_no_trace, set_up, tear_down),
         cmocka_unit_test_setup_teardown(any_order_of_calls, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
