@@ -27,11 +27,11 @@ static void on_accepted(void *arg, int fd, const struct addr *peer, const struct
     device_accept(&a->host, fd, peer, local);
 }
 
-static void on_answer(void *arg, const struct control_response *r, bool pushed)
+static bool on_answer(void *arg, const struct control_response *r, bool pushed)
 {
     struct agent *a = arg;
     (void)pushed;
-    device_answered(&a->host, r);
+    return device_answered(&a->host, r);
 }
 
 static bool on_rejected(void *arg)

@@ -233,9 +233,10 @@ static void on_heartbeat_wait(void *arg)
 
 /* --- receiving --- */
 
-static void serve_group(struct control *c, struct control_group *g, const struct control_response *r)
+/* `logged`: the denial, if it is one, has its line already. */
+static void serve_group(struct control *c, struct control_group *g, const struct control_response *r, bool logged)
 {
-    bool first = true;
+    bool first = !logged;
     while (!list_empty(&g->waiters)) {
         struct control_lookup *lk = LIST_ITEM(g->waiters.next, struct control_lookup, node);
         list_remove(&lk->node);
@@ -294,10 +295,10 @@ static void on_message(struct control *c, const uint8_t *p, size_t n)
     c->stats.messages[pushed ? CONTROL_RX_PUSH : CONTROL_RX_ANSWER]++;
     if (!pushed && g && g->asked)
         metrics_observe(&c->stats.lookup, clock_mono_ns() - g->asked_ns);
-    c->ops->answer(c->arg, &r, pushed);
+    bool logged = c->ops->answer(c->arg, &r, pushed);
     /* Asking anew during the callbacks below must not meet the group that is being served. */
     if (g)
-        serve_group(c, g, &r);
+        serve_group(c, g, &r, logged);
     answers_put(&c->answers, &r, clock_mono_ms());
 }
 
@@ -360,8 +361,16 @@ static void open_call(struct control *c)
     if (meta_control(&metadata, &c->agent))
         c->call = grpc_channel_call(c->channel, META_PATH_CONTROL, &metadata, &call_ops, c);
     kv_free(&metadata);
-    if (!c->call)
-        return; /* not connected: on_up() comes back here */
+    if (!c->call) {
+        /* Not connected: on_up() comes back here. Connected: the server takes no call now. */
+        if (grpc_channel_state(c->channel) == GRPC_CHANNEL_READY) {
+            int64_t wait = backoff_next(&c->backoff, random_u64());
+            log_warn("the target takes no Control stream on this connection", LOG_STR("target", c->config.authority),
+                     LOG_NUM("retry-ms", wait));
+            loop_timer_start(c->retry, wait, 0);
+        }
+        return;
+    }
     on_heartbeat(c);
     loop_timer_start(c->heartbeat, CONTROL_HEARTBEAT_MS, CONTROL_HEARTBEAT_MS);
     LIST_FOREACH (node, &c->groups)
@@ -390,12 +399,16 @@ static void on_abandon(void *arg)
 {
     struct control *c = arg;
     struct grpc_channel *old = c->channel;
+    struct grpc_channel_config config = c->config;
     if (c->call)
         grpc_call_cancel(c->call);
+    /* A target that ends each connection as soon as it is up is not asked in a tight loop. */
+    if (!c->stats.connected || clock_mono_ms() - c->stats.since_ms < GRPC_HEALTHY_MS)
+        config.first_dial_ms = backoff_next(&c->backoff, random_u64());
     c->stats.reconnects[CONTROL_RECONNECT_GOAWAY] += c->stats.connected;
     mark_down(c);
     loop_timer_stop(c->retry);
-    c->channel = grpc_channel_new(&c->config, &channel_ops, c);
+    c->channel = grpc_channel_new(&config, &channel_ops, c);
     grpc_channel_free(old);
 }
 
@@ -505,6 +518,11 @@ void control_forget_lookup(struct control *c, struct control_lookup *lk)
 bool control_blocked(struct control *c, const struct addr *device)
 {
     return answers_blocked(&c->answers, device, clock_mono_ms());
+}
+
+bool control_refuses(struct control *c, const struct addr *device)
+{
+    return answers_refuse(&c->answers, device, clock_mono_ms());
 }
 
 void control_forget(struct control *c, const struct addr *device)

@@ -42,8 +42,8 @@ struct control_lookup {
 };
 
 struct control_ops {
-    /* Every answer and every push, before it serves those that wait. */
-    void (*answer)(void *arg, const struct control_response *r, bool pushed);
+    /* Every answer and every push, before it serves those that wait. True: that it denies the device is logged by this. */
+    bool (*answer)(void *arg, const struct control_response *r, bool pushed);
     /* The target has rejected the credentials: looks whether there are others by now. True: there are. */
     bool (*rejected)(void *arg);
     /* The stream came up or went down, or a heartbeat was answered. */
@@ -101,8 +101,10 @@ void control_free(struct control *c);
 bool control_ask(struct control *c, struct control_lookup *lk, enum control_verdict *verdict,
                  const struct control_response **answer);
 void control_forget_lookup(struct control *c, struct control_lookup *lk);
-/* Whether connections of the device are denied by an answer that holds: no lookup, no log line. */
+/* Whether connections of the device are denied by an answer that holds. */
 bool control_blocked(struct control *c, const struct addr *device);
+/* The same for a connection, which counts against the answer's ttl_counter: no lookup, no log line. */
+bool control_refuses(struct control *c, const struct addr *device);
 /* Drops what is known of a device: the next connection asks anew. */
 void control_forget(struct control *c, const struct addr *device);
 

@@ -11,6 +11,8 @@
 
 /* After UNAUTHENTICATED on Data: Control will say what is wrong; asking faster does not help. */
 #define REJECTED_RETRY_MS 60000
+/* So many RESTARTs of calls younger than GRPC_HEALTHY_MS are followed without a wait. */
+#define QUICK_RESTARTS_MAX 16
 
 static void ask(struct device *d);
 static void take_seat(struct device *d);
@@ -158,6 +160,13 @@ static void take_seat(struct device *d)
         open_call(d);
 }
 
+static void kill_session(struct device *d, const char *reason)
+{
+    d->kill_reason = reason;
+    session_kill(bridge_session(d->bridge));
+    bridge_kick(d->bridge);
+}
+
 static void verdict(struct device *d, enum control_verdict v, const struct control_response *r)
 {
     struct device_host *h = d->host;
@@ -181,7 +190,12 @@ static void verdict(struct device *d, enum control_verdict v, const struct contr
         h->stats.refused_timeout++;
         break;
     }
-    device_free(d);
+    /* Asked about again after PERMISSION_DENIED: a session that has lived gets its line about the end. */
+    if (d->bridge)
+        kill_session(d, v == CONTROL_NO_ANSWER ? "the target did not say whether the device is still allowed"
+                                               : "the target denied the device");
+    else
+        device_free(d);
 }
 
 static void on_answer(void *arg, enum control_verdict v, const struct control_response *r)
@@ -324,7 +338,16 @@ static void on_call_lost(void *arg, const struct grpc_status *status)
 
 static void on_reopen(void *arg)
 {
-    take_seat(arg);
+    struct device *d = arg;
+    /* A RESTART is answered at once; a target that does nothing else is not followed in a tight loop. */
+    if (d->connected && clock_mono_ms() - d->connected_ms >= GRPC_HEALTHY_MS) {
+        d->quick_restarts = 0;
+        backoff_reset(&d->backoff);
+    }
+    if (d->quick_restarts++ < QUICK_RESTARTS_MAX)
+        take_seat(d);
+    else
+        retry_later(d, backoff_next(&d->backoff, random_u64()));
 }
 
 /* What a direction says in the line about a session's end. */
@@ -387,7 +410,7 @@ void device_accept(struct device_host *h, int fd, const struct addr *peer, const
 {
     h->stats.accepted++;
     /* A denied device costs a look into a table and a close, nothing else. */
-    if (control_blocked(h->control, peer)) {
+    if (control_refuses(h->control, peer)) {
         h->stats.refused_blocked++;
         close(fd);
         return;
@@ -418,10 +441,10 @@ void device_accept(struct device_host *h, int fd, const struct addr *peer, const
     ask(d);
 }
 
-void device_answered(struct device_host *h, const struct control_response *r)
+bool device_answered(struct device_host *h, const struct control_response *r)
 {
     if (r->action != CONTROL_BLOCK_IP)
-        return;
+        return false;
     uint64_t hash = addr_ip_hash(&r->device, h->seed);
     bool logged = false;
     for (struct map_node *node = map_find(&h->by_ip, hash); node; node = map_find_next(node)) {
@@ -431,10 +454,9 @@ void device_answered(struct device_host *h, const struct control_response *r)
         if (!logged)
             log_denied(d, r);
         logged = true;
-        d->kill_reason = "the target denied the device";
-        session_kill(bridge_session(d->bridge));
-        bridge_kick(d->bridge);
+        kill_session(d, "the target denied the device");
     }
+    return logged;
 }
 
 /* The target takes no more bytes, not even the KILL: the broken stream tells it as well. */

@@ -65,6 +65,7 @@ struct device {
     const char *kill_reason; /* why we killed the session: a constant; NULL: we did not */
     struct loop_timer *retry; /* NULL: never needed so far */
     struct backoff backoff;
+    unsigned quick_restarts; /* RESTARTs of calls that did not last long, since one did */
     /* Of the Data call that is open (or was last): */
     bool connected; /* the server's metadata has come */
     int64_t connected_wall_ns, connected_ms;
@@ -101,8 +102,8 @@ struct record_session device_carried(const struct device *d);
 
 /* Takes over an accepted socket: asks, relays, or closes it. */
 void device_accept(struct device_host *host, int fd, const struct addr *peer, const struct addr *local);
-/* Control pushed or answered: a block ends the sessions of that device. */
-void device_answered(struct device_host *host, const struct control_response *r);
+/* Control pushed or answered: a block ends the sessions of that device. True: there were some, and the denial is logged. */
+bool device_answered(struct device_host *host, const struct control_response *r);
 /* About once a second: gives up on sessions that cannot end by themselves. */
 void device_tick(struct device_host *host);
 /* Ends all sessions in good order: what was read is delivered, then streams and TCP are closed. */

@@ -3,11 +3,15 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "base/uuid.h"
 
 struct uplink {
     struct grpc_channel_config config;
     uint32_t multi;
     struct list links;
+    /* For a target that ends connections as soon as they are up, or takes no call on them: new ones wait. */
+    struct backoff backoff;
+    int64_t not_before_ms;
 };
 
 struct uplink_link {
@@ -18,6 +22,7 @@ struct uplink_link {
     uint32_t n_seats;
     struct loop_timer *idle;
     struct loop_task reap;
+    int64_t up_ms;       /* when it last came up */
     bool draining, over; /* over: drained and gone */
 };
 
@@ -46,9 +51,22 @@ static void on_idle(void *arg)
 
 /* --- the channel's events --- */
 
+/* This connection was of no use, so the next one waits; `healthy`: it was. */
+static void judge(struct uplink_link *l, bool healthy)
+{
+    struct uplink *u = l->uplink;
+    if (healthy)
+        backoff_reset(&u->backoff);
+    else
+        u->not_before_ms = loop_now_ms(u->config.loop) + backoff_next(&u->backoff, random_u64());
+}
+
 static void on_up(void *arg)
 {
     struct uplink_link *l = arg;
+    l->up_ms = loop_now_ms(l->uplink->config.loop);
+    if (grpc_channel_room(l->channel) == 0)
+        judge(l, false);
     LIST_FOREACH (node, &l->seats) {
         struct uplink_seat *seat = LIST_ITEM(node, struct uplink_seat, node);
         seat->ops->up(seat->arg);
@@ -59,6 +77,7 @@ static void on_draining(void *arg, const char *why)
 {
     struct uplink_link *l = arg;
     l->draining = true;
+    judge(l, loop_now_ms(l->uplink->config.loop) - l->up_ms >= GRPC_HEALTHY_MS);
     log_info("the target ends a connection, its sessions move to another",
              LOG_STR("target", l->uplink->config.authority), LOG_STR("reason", why), LOG_NUM("sessions", l->n_seats));
     LIST_FOREACH (node, &l->seats) {
@@ -95,7 +114,9 @@ static struct uplink_link *link_new(struct uplink *u)
     l->idle = loop_timer_new(u->config.loop, on_idle, l);
     loop_task_init(&l->reap, u->config.loop, on_reap, l);
     list_append(&u->links, &l->node);
-    l->channel = grpc_channel_new(&u->config, &channel_ops, l);
+    struct grpc_channel_config config = u->config;
+    config.first_dial_ms = u->not_before_ms - loop_now_ms(u->config.loop);
+    l->channel = grpc_channel_new(&config, &channel_ops, l);
     if (!l->channel) {
         link_free(l);
         return NULL;
@@ -190,6 +211,7 @@ struct uplink *uplink_new(const struct grpc_channel_config *channel, uint32_t mu
         return NULL;
     u->config = *channel;
     u->multi = multi;
+    backoff_init(&u->backoff);
     list_init(&u->links);
     return u;
 }

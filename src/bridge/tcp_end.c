@@ -59,7 +59,8 @@ static void start_timer(struct tcp_end *t, int64_t ms)
 
 /* --- reading --- */
 
-static void read_once(struct tcp_end *t, size_t wants)
+/* Whether bytes were read. What else there was (FIN, error, no memory) is seen to. */
+static bool read_once(struct tcp_end *t, size_t wants)
 {
     struct session *s = bridge_session(t->bridge);
     struct arena *a = bridge_arena(t->bridge);
@@ -70,7 +71,7 @@ static void read_once(struct tcp_end *t, size_t wants)
         /* All memory for rings is in use: TCP waits. */
         loop_watch_set(t->watch, 0);
         start_timer(t, MEMORY_WAIT_MS);
-        return;
+        return false;
     }
     size_t room = 0;
     for (int i = 0; i < pieces; i++)
@@ -86,16 +87,27 @@ static void read_once(struct tcp_end *t, size_t wants)
             t->read_size *= 2;
         else if ((size_t)n < t->read_size / 4 && t->read_size > READ_FIRST)
             t->read_size /= 2;
-        return;
+        return true;
     }
     ring_filled(&s->out, a, 0);
     if (n == 0)
         bridge_eof(t->bridge);
     else if (errnum != EAGAIN && errnum != EWOULDBLOCK)
         broken(t);
+    return false;
 }
 
 /* --- writing --- */
+
+/* Nothing can be written any more, but the other side's last words (a NOTIFICATION, then a reset) may wait to be read. */
+static void broken_while_writing(struct tcp_end *t)
+{
+    const struct session *s = bridge_session(t->bridge);
+    size_t wants;
+    while (!s->tcp_broken && (wants = session_tcp_wants(s)) > 0 && read_once(t, wants))
+        ;
+    broken(t);
+}
 
 static void deliver(struct bridge_local *l, struct bridge *b)
 {
@@ -111,7 +123,7 @@ static void deliver(struct bridge_local *l, struct bridge *b)
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
             t->blocked = true;
         } else if (n < 0) {
-            broken(t);
+            broken_while_writing(t);
             return;
         } else {
             bridge_delivered(b, (size_t)n);

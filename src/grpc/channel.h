@@ -63,9 +63,10 @@ struct grpc_channel_config {
     /* Borrowed, shared by all channels to one server: the silence before a PING. A server that counts PINGs (GOAWAY with
      * ENHANCE_YOUR_CALM) makes it longer for every connection that comes after. NULL: GRPC_PING_SILENCE_MS. */
     int64_t *ping_silence_ms;
+    int64_t first_dial_ms; /* how long to wait before dialing for the first time */
 };
 
-/* Starts dialing at once. */
+/* Starts dialing at once, or after first_dial_ms. */
 struct grpc_channel *grpc_channel_new(const struct grpc_channel_config *config, const struct grpc_channel_ops *ops,
                                       void *arg);
 /* Closes the connection; calls are told. Allowed in every callback of the channel but not inside a callback of a call. */

@@ -196,13 +196,24 @@ struct loop_watch {
     unsigned events;
 };
 
+static void on_poll(uv_poll_t *h, int status, int events);
+
+static int watch_events(const struct loop_watch *w)
+{
+    return (w->events & LOOP_READ ? UV_READABLE : 0) | (w->events & LOOP_WRITE ? UV_WRITABLE : 0);
+}
+
 static void on_poll(uv_poll_t *h, int status, int events)
 {
     struct loop_watch *w = h->data;
     unsigned ev = 0;
     if (status < 0) {
-        /* POLLERR alone: let the owner find the errno with its next call. */
+        /*
+         * POLLERR, and libuv has stopped the watch. The owner finds the errno with its next call, or with a later one where
+         * bytes lie in front of it (a NOTIFICATION, then a reset): so the watch goes on until the owner ends it.
+         */
         ev = LOOP_READ | LOOP_WRITE | LOOP_GONE;
+        uv_poll_start(h, watch_events(w), on_poll);
     } else {
         if (events & UV_READABLE)
             ev |= LOOP_READ;
@@ -239,11 +250,10 @@ void loop_watch_set(struct loop_watch *w, unsigned events)
     if (w->events == events)
         return;
     w->events = events;
-    int uv_events = (events & LOOP_READ ? UV_READABLE : 0) | (events & LOOP_WRITE ? UV_WRITABLE : 0);
-    if (uv_events == 0)
+    if (events == 0)
         uv_poll_stop(&w->uv);
     else
-        uv_poll_start(&w->uv, uv_events, on_poll);
+        uv_poll_start(&w->uv, watch_events(w), on_poll);
 }
 
 void loop_watch_free(struct loop_watch *w)

@@ -104,6 +104,11 @@ bool answers_blocked(struct answers *a, const struct addr *device, int64_t now_m
     return it && it->r.action == CONTROL_BLOCK_IP && (it->r.ttl_counter == 0 || it->uses_left > 0);
 }
 
+bool answers_refuse(struct answers *a, const struct addr *device, int64_t now_ms)
+{
+    return answers_blocked(a, device, now_ms) && answers_use(a, device, now_ms) != NULL;
+}
+
 void answers_drop(struct answers *a, const struct addr *device)
 {
     struct answer *it = find(a, device, INT64_MIN);

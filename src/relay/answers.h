@@ -34,8 +34,10 @@ void answers_put(struct answers *a, struct control_response *r, int64_t now_ms);
 /* The answer for a connection of this device, counting one use; NULL: ask. Valid until the next call here. */
 const struct control_response *answers_use(struct answers *a, const struct addr *device, int64_t now_ms);
 
-/* Whether connections of this device are denied just now. Counts no use: this is the cheap way to refuse. */
+/* Whether connections of this device are denied just now. Counts no use. */
 bool answers_blocked(struct answers *a, const struct addr *device, int64_t now_ms);
+/* The same for a connection that is refused for it: counts one use. */
+bool answers_refuse(struct answers *a, const struct addr *device, int64_t now_ms);
 
 void answers_drop(struct answers *a, const struct addr *device);
 

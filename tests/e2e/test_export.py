@@ -84,7 +84,7 @@ def test_logs_and_metrics_arrive(workdir, certs):
         assert pairs(build["attributes"])["version"]
         assert exported["kbgp_heartbeat_rtt_seconds"]["unit"] == "s"
         wait_for(lambda: counter(agent, "kbgp_export_records_total", signal="metrics") > 50, "delivered points counted")
-        assert counter(agent, "kbgp_export_records_total", signal="logs") > 0
+        wait_for(lambda: counter(agent, "kbgp_export_records_total", signal="logs") > 0, "delivered log records counted")
         assert counter(agent, "kbgp_export_dropped_total", signal="logs") == 0
         assert not [m for m in ABOUT_EXPORT if agent.find_log(m)]
         assert not agent.secrets_shown()

@@ -182,7 +182,7 @@ def test_target_killed_and_started_again(workdir, certs, backend):
         bird = stack.enter_context(Bird(workdir, [Peer("peer", "127.0.0.7", "127.0.0.1", agent.port)], {"list": networks}))
         bird.wait_established("peer")
         agent.wait_sessions(1)
-        first = agent.sessions()[0]["SessionID"]
+        first = agent.get_json("/admin/sessions/127.0.0.7")[1]["SessionID"]
         before = established_since(bird)
 
         killed.kill()
@@ -195,15 +195,14 @@ def test_target_killed_and_started_again(workdir, certs, backend):
         assert (ended["ended-by"], ended["cause"]) in (("agent", "agent_kill"), ("target", "target_kill")), ended
         target.wait_for_log(level="warn", pattern="the agent counts other messages than we do", session_id=first)
 
-        def up_again():
-            return [s for s in agent.connected_sessions() if s["SessionID"] != first] and bird.established("peer")
-
-        wait_for(up_again, "the router's next session", 2 * DEADLINE)
+        wait_for(lambda: bird.established("peer") and established_since(bird) != before, "the router's next session",
+                 2 * DEADLINE)
         agent.wait_control()
-        assert established_since(bird) != before
+        agent.wait_sessions(1)
+        second = agent.get_json("/admin/sessions/127.0.0.7")[1]["SessionID"]
+        assert second != first
         if daemon:
             wait_for(lambda: daemon.prefixes() == set(networks), "the routes at the daemon behind the target")
         else:
-            (second,) = agent.sessions()
-            target.wait_prefixes(1, set(networks), session=second["SessionID"])
+            target.wait_prefixes(1, set(networks), session=second)
         assert not agent.find_log(level="error") and not target.find_log(level="error")

@@ -93,4 +93,5 @@ class Frr(Router):
         self.configure(f"no neighbor {self.peers[name].neighbor} shutdown")
 
     def shutdown_seen(self, name, text):
-        return re.search(rf"NOTIFICATION received.*{re.escape(self.peers[name].neighbor)}.*{re.escape(text)}", self.output())
+        return re.search(rf'NOTIFICATION: received from neighbor {re.escape(self.peers[name].neighbor)} 6/2 \(Cease/Administrative '
+                         rf'Shutdown\) "{re.escape(text)}"', self.output())

@@ -3,12 +3,13 @@
 
 import ipaddress
 import json
+import os
 import re
 import struct
 
 from . import paths
 from .ports import free_port
-from .proc import run
+from .proc import Program, run
 from .router import NEXT_HOP, Router
 from .wait import wait_for
 
@@ -80,10 +81,30 @@ class GoBgp(Router):
             self.ctl("global", "rib", "add", p, *(["-a", "ipv6"] if ":" in p else []))
 
     def announce_many(self, prefixes):
-        """The same for many prefixes, from an MRT file: a call of gobgp for each would take half a minute."""
-        dump = self.workdir / f"{self.name}.mrt"
-        dump.write_bytes(_table_dump(prefixes))
-        self.ctl("mrt", "inject", "global", str(dump))
+        """
+        The same for many prefixes, from an MRT file: a call of gobgp for each would take half a minute. The file is a pipe
+        that stays open until all are there, for gobgp ends at its end without waiting for what it has sent.
+        """
+        family = "ipv6" if ":" in prefixes[0] else "ipv4"
+        path = self.workdir / f"{self.name}.mrt"
+        os.mkfifo(path)
+        gobgp = Program("gobgp", [paths.find("gobgp"), "-p", str(self.api_port), "mrt", "inject", "global", path],
+                        self.workdir, netns=self.netns)
+
+        def opened():
+            gobgp.assert_running()
+            try:
+                return os.fdopen(os.open(path, os.O_WRONLY | os.O_NONBLOCK), "wb")
+            except OSError:  # nobody reads it yet
+                return None
+
+        with gobgp:
+            with wait_for(opened, "gobgp opening its MRT file") as pipe:
+                os.set_blocking(pipe.fileno(), True)
+                pipe.write(_table_dump(prefixes))
+                pipe.flush()
+                wait_for(lambda: set(prefixes) <= self.prefixes(family), f"{self.name} having taken its MRT file")
+            gobgp.wait_exit()
 
     def withdraw(self, *prefixes):
         for p in prefixes:
