@@ -37,7 +37,7 @@ struct agent {
 };
 
 /* Sessions are ended in good order within this after SIGTERM; then the rest is cut. */
-#define AGENT_STOP_MS 5000
+#define AGENT_STOP_MS 4500
 
 /* Runs until a signal. Returns the exit code; a failure to start was logged. */
 int agent_run(struct agent_config *config);

@@ -485,7 +485,7 @@ bool control_ask(struct control *c, struct control_lookup *lk, enum control_verd
         *verdict = (*answer)->action == CONTROL_BLOCK_IP ? CONTROL_BLOCK_QUIET : CONTROL_ALLOW;
         return true;
     }
-    *verdict = CONTROL_NO_ANSWER;
+    *verdict = CONTROL_FULL;
     struct control_group *g = find_group(c, &lk->device);
     if (c->n_waiters >= CONTROL_WAITERS_MAX || (!g && c->groups_by_ip.count >= CONTROL_LOOKUPS_MAX))
         return true;

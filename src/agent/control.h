@@ -28,6 +28,7 @@ enum control_verdict {
     CONTROL_BLOCK,       /* BLOCK_IP: log it */
     CONTROL_BLOCK_QUIET, /* BLOCK_IP that was logged before */
     CONTROL_NO_ANSWER,   /* none within CONTROL_LOOKUP_MS */
+    CONTROL_FULL,        /* too many wait: not asked */
 };
 
 /* A connection that waits for an answer; lives in whoever asks. */
@@ -36,7 +37,7 @@ struct control_lookup {
     struct control_group *group; /* NULL: not waiting */
     struct addr device, proxy;
     int64_t deadline_ms;
-    /* The answer (NULL with CONTROL_NO_ANSWER) is valid during the call. */
+    /* The answer (NULL where there is none) is valid during the call. */
     void (*done)(void *arg, enum control_verdict verdict, const struct control_response *answer);
     void *arg;
 };
@@ -96,7 +97,7 @@ void control_free(struct control *c);
 /*
  * Asks about lk->device. True: answered from what is known, *verdict and *answer are set (valid until the next call here).
  * False: lk waits and `done` will be called, unless control_forget_lookup() comes first. When too many wait the verdict
- * is CONTROL_NO_ANSWER at once.
+ * is CONTROL_FULL at once.
  */
 bool control_ask(struct control *c, struct control_lookup *lk, enum control_verdict *verdict,
                  const struct control_response **answer);

@@ -125,7 +125,7 @@ static bool begin_session(struct device *d, const struct control_response *r)
 {
     struct device_host *h = d->host;
     struct err e;
-    d->bridge = bridge_new(&h->pool, SESSION_AGENT, &d->session_id, &d->peer, &d->local, &bridge_ops, d);
+    d->bridge = bridge_new(&h->pool, SESSION_AGENT, &d->session_id, &d->peer, &d->lookup.proxy, &bridge_ops, d);
     if (!d->bridge || !map_insert(&h->by_ip, &d->by_ip, addr_ip_hash(&d->peer, h->seed))) {
         struct names n = names_of(d);
         log_warn("too many sessions, refusing a connection", LOG_STR("peer-addr", n.peer),
@@ -189,11 +189,18 @@ static void verdict(struct device *d, enum control_verdict v, const struct contr
                  LOG_STR("sessid", d->session_id.text), LOG_NUM("timeout-ms", CONTROL_LOOKUP_MS));
         h->stats.refused_timeout++;
         break;
+    case CONTROL_FULL:
+        /* Without the connection's address: so that a flood of them is a few lines and a count. */
+        log_warn("too many connections wait for the target's answer, refusing more",
+                 LOG_NUM("limit-devices", CONTROL_LOOKUPS_MAX), LOG_NUM("limit-connections", CONTROL_WAITERS_MAX));
+        h->stats.refused_limit++;
+        break;
     }
     /* Asked about again after PERMISSION_DENIED: a session that has lived gets its line about the end. */
     if (d->bridge)
-        kill_session(d, v == CONTROL_NO_ANSWER ? "the target did not say whether the device is still allowed"
-                                               : "the target denied the device");
+        kill_session(d, v == CONTROL_BLOCK || v == CONTROL_BLOCK_QUIET
+                            ? "the target denied the device"
+                            : "the target did not say whether the device is still allowed");
     else
         device_free(d);
 }
@@ -410,7 +417,9 @@ void device_accept(struct device_host *h, int fd, const struct addr *peer, const
 {
     h->stats.accepted++;
     /* A denied device costs a look into a table and a close, nothing else. */
-    if (control_refuses(h->control, peer)) {
+    struct addr bare = *peer;
+    bare.scope = 0; /* the wire knows no zones, and so neither do answers; `local` says the interface */
+    if (control_refuses(h->control, &bare)) {
         h->stats.refused_blocked++;
         close(fd);
         return;
@@ -422,15 +431,16 @@ void device_accept(struct device_host *h, int fd, const struct addr *peer, const
     }
     d->host = h;
     d->fd = fd;
-    d->peer = *peer;
+    d->peer = bare;
     d->local = *local;
     d->session_id = uuid_v4();
     d->accepted_wall_ns = clock_wall_ns();
     d->accepted_ms = clock_mono_ms();
     list_init(&d->lookup.node);
     list_init(&d->seat.node);
-    d->lookup.device = *peer;
+    d->lookup.device = d->peer;
     d->lookup.proxy = *local;
+    d->lookup.proxy.scope = 0;
     d->lookup.done = on_answer;
     d->lookup.arg = d;
     d->seat.ops = &seat_ops;

@@ -22,6 +22,7 @@ struct tcp_end {
     int fd;
     struct loop_watch *watch;
     bool blocked; /* the socket took less than there was */
+    bool starved; /* no memory for what could be read: the timer runs */
     uint32_t read_size;
     struct loop_timer *timer; /* lingering, or waiting for memory; NULL until needed */
 };
@@ -44,6 +45,7 @@ static void broken(struct tcp_end *t)
 static void on_timer(void *arg)
 {
     struct tcp_end *t = arg;
+    t->starved = false;
     if (t->bridge)
         bridge_kick(t->bridge);
     else
@@ -59,6 +61,16 @@ static void start_timer(struct tcp_end *t, int64_t ms)
 
 /* --- reading --- */
 
+/*
+ * Whether more may be read from TCP. What comes on a stream cannot be refused, and a session that has no room for it is killed;
+ * so an eighth of the memory is left for that.
+ */
+static bool memory_to_read(const struct arena *a)
+{
+    struct arena_usage u = arena_usage(a);
+    return u.blocks_used < u.blocks_max - u.blocks_max / 8;
+}
+
 /* Whether bytes were read. What else there was (FIN, error, no memory) is seen to. */
 static bool read_once(struct tcp_end *t, size_t wants)
 {
@@ -66,8 +78,9 @@ static bool read_once(struct tcp_end *t, size_t wants)
     struct arena *a = bridge_arena(t->bridge);
     struct iovec iov[RING_IOV];
     size_t ask = wants < t->read_size ? wants : t->read_size;
-    int pieces = ring_room(&s->out, a, ask, iov);
+    int pieces = memory_to_read(a) ? ring_room(&s->out, a, ask, iov) : 0;
     if (pieces == 0) {
+        t->starved = true;
         /* All memory for rings is in use: TCP waits. */
         loop_watch_set(t->watch, 0);
         start_timer(t, MEMORY_WAIT_MS);
@@ -140,7 +153,7 @@ static void adjust(struct bridge_local *l, struct bridge *b)
         return;
     if (t->blocked && s->in.len > 0)
         events |= LOOP_WRITE;
-    if (session_tcp_wants(s) > 0)
+    if (session_tcp_wants(s) > 0 && !t->starved)
         events |= LOOP_READ;
     loop_watch_set(t->watch, events);
 }

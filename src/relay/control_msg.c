@@ -119,6 +119,7 @@ static bool read_addr(const char *ip, uint32_t port, bool optional, const char *
         if (!addr_parse_ip(out, bare))
             return err_set(e, "%s_ip \"%.64s\" is no IP address", what, ip);
     }
+    out->scope = 0;
     out->port = (uint16_t)port;
     return true;
 }

@@ -122,6 +122,7 @@ static bool read_endpoint(const struct kv *md, const char *ip_key, const char *p
         if (!addr_parse_ip(out, bare))
             return err_set(e, "metadata %s: \"%.64s\" is no IP address", ip_key, ip);
     }
+    out->scope = 0;
     if (!number(port, 65535, &n))
         return err_set(e, "metadata %s: \"%.32s\" is no port", port_key, port);
     out->port = (uint16_t)n;

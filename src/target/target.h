@@ -24,7 +24,7 @@ struct target {
 };
 
 /* Sessions are ended in good order within this after SIGTERM; then the rest is cut. */
-#define TARGET_STOP_MS 5000
+#define TARGET_STOP_MS 4500
 
 /* Runs until a signal. Returns the exit code; a failure to start was logged. */
 int target_run(struct target_config *config);

@@ -131,6 +131,9 @@ def test_maximal_age_with_patterns(workdir, certs):
         for program in (agent, target):
             assert not program.find_log(ENDED) and not program.find_log(level="error"), program.tail()
         assert not agent.find_log(LOST)
+        for _device, daemon, _name in ends:
+            daemon.close()
+        agent.wait_sessions(0)
 
 
 def test_maximal_age_with_bird(workdir, certs):

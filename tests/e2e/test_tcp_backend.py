@@ -51,6 +51,7 @@ def test_daemon_behind_the_target(workdir, certs, kinds, family):
         if router.sends_text:
             assert ROUTER_GOODBYE in ended["notification-up"]
 
+        backend.wait_waiting("relayed")
         router.enable("agent")
         backend.wait_established("relayed")
         router.wait_established("agent")

@@ -91,7 +91,8 @@ class Bird(Router):
         self.disable(next(name for name, listed in self.routes.items() if listed == list(prefixes)))
 
     def shutdown_seen(self, name, text):
-        return re.search(rf"\b{name}: Received: Administrative shutdown: "{re.escape(text)}"", self.stderr(), re.MULTILINE)
+        said = f': "{re.escape(text)}"' if text else ""
+        return re.search(rf"\b{name}: Received: Administrative shutdown{said}", self.stderr())
 
     def disable(self, name, text=None):
         """Withdraws a list of routes, or shuts a session down, with a text for the neighbour (RFC 8203)."""

@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The five BGP implementations, each as a router or as the daemon behind the target, made in one way."""
 
-import functools
-import shutil
-
 import pytest
 
-from . import frr, openbgpd
+from . import frr, openbgpd, paths
 from .bird import Bird
 from .exabgp import ExaBgp
 from .frr import Frr
@@ -18,21 +15,16 @@ KINDS = (Bird, Frr, GoBgp, ExaBgp, OpenBgpd)
 _PROGRAMS = {Bird: "bird", Frr: frr.BGPD, GoBgp: "gobgpd", ExaBgp: "exabgp", OpenBgpd: openbgpd.BGPD}
 
 
-@functools.cache
-def _program(kind):
-    return shutil.which(_PROGRAMS[kind], path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-
-
 def skip_without(*kinds):
     for kind in kinds:
-        if not _program(kind):
+        if not paths.find(_PROGRAMS[kind]):
             pytest.skip(f"{_PROGRAMS[kind]} is not installed")
 
 
 def daemon(kind, workdir, peer, lists=(), listen_port=None):
     """
-    A daemon with one peer, not started. `lists`: lists of prefixes to announce; each can be withdrawn as a whole. Where the
-    peer comes to us (it has no port), it comes to `listen_port` of `peer.local`.
+    A daemon with one peer, not started. `lists`: lists of prefixes to announce; the first, a short one, can be withdrawn as
+    a whole. Where the peer comes to us (it has no port), it comes to `listen_port` of `peer.local`.
     """
     networks = [prefix for one in lists for prefix in one]
     if kind is ExaBgp:
@@ -45,4 +37,5 @@ def daemon(kind, workdir, peer, lists=(), listen_port=None):
     if kind is OpenBgpd:
         return OpenBgpd(workdir, [peer], networks, listen_port=port, listen=[peer.local])
     listening = {"listen_port": port, "listen": [peer.local]} if listen_port else {}
-    return GoBgp(workdir, [peer], networks=networks, **listening)
+    first = len(lists[0]) if lists else 0
+    return GoBgp(workdir, [peer], networks[:first], networks[first:], **listening)

@@ -2,14 +2,21 @@
 """ExaBGP as a router: it announces what it is told through a pipe, and connects to ports of our choice."""
 
 import os
+import re
 import sys
 
 from . import paths
 from .proc import clean_env
 from .router import NEXT_HOP, Router
 
+# Commands come through the pipe; what ExaBGP tells about received messages goes into a file.
 _FEEDER = """
-import os, sys
+import sys, threading
+def keep():
+    with open(sys.argv[2], "w", buffering=1) as told:
+        for line in sys.stdin:
+            told.write(line)
+threading.Thread(target=keep, daemon=True).start()
 while True:
     with open(sys.argv[1]) as pipe:
         for line in pipe:
@@ -36,6 +43,7 @@ class ExaBgp(Router):
         super().__init__(name, [paths.find("exabgp"), f"{name}.conf"], workdir, netns=netns, cwd=workdir, env=env)
         self.pipe = self.workdir / f"{name}.pipe"
         os.mkfifo(self.pipe)
+        self.told = self.workdir / f"{name}.told"
         (self.workdir / f"{name}-feed.py").write_text(_FEEDER)
         (self.workdir / f"{name}.conf").write_text(self._config(self.workdir / f"{name}-feed.py"))
 
@@ -44,7 +52,7 @@ class ExaBgp(Router):
         family = "ipv6" if p.ipv6 else "ipv4"
         routes = "\n".join(f"  route {n} next-hop {NEXT_HOP[family]};" for n in self.networks)
         return f"""process feed {{
- run {sys.executable} {feeder} {self.pipe};
+ run {sys.executable} {feeder} {self.pipe} {self.told};
  encoder text;
 }}
 neighbor {p.neighbor} {{
@@ -54,7 +62,7 @@ neighbor {p.neighbor} {{
  peer-as {p.neighbor_asn};
  hold-time {p.hold_time};
  family {{ {family} unicast; }}
- api {{ processes [ feed ]; }}
+ api {{ processes [ feed ]; receive {{ packets; notification; }} }}
  static {{
 {routes}
  }}
@@ -83,7 +91,12 @@ neighbor {p.neighbor} {{
         pass
 
     def shutdown_seen(self, name, text):
-        return False
+        """From the message as ExaBGP received it and gives it to its API: its log says nothing about a NOTIFICATION."""
+        if not self.told.exists():
+            return False
+        bodies = re.findall(r" receive 3 header 0x[0-9A-F]+ body 0x([0-9A-F]+)", self.told.read_text(), re.IGNORECASE)
+        data = text.encode() if text else b""
+        return bytes([6, 2, len(data)]) + data in map(bytes.fromhex, bodies)
 
 
 def _next_hop(prefix):

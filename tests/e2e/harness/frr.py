@@ -93,5 +93,6 @@ class Frr(Router):
         self.configure(f"no neighbor {self.peers[name].neighbor} shutdown")
 
     def shutdown_seen(self, name, text):
-        return re.search(rf'NOTIFICATION: received from neighbor {re.escape(self.peers[name].neighbor)} 6/2 \(Cease/Administrative '
-                         rf'Shutdown\) "{re.escape(text)}"', self.output())
+        said = f' "{re.escape(text)}"' if text else ""
+        return re.search(rf"NOTIFICATION: received from neighbor {re.escape(self.peers[name].neighbor)} 6/2 "
+                         rf"\(Cease/Administrative Shutdown\){said}", self.output())

@@ -11,18 +11,19 @@ from . import paths
 from .ports import free_port
 from .proc import Program, run
 from .router import NEXT_HOP, Router
-from .wait import wait_for
+from .wait import DEADLINE, wait_for
 
 
 class GoBgp(Router):
     """
-    Peers are all told both address families unless `families` is "own". `networks`: prefixes to announce from the beginning.
+    Peers are all told both address families unless `families` is "own". `networks`: prefixes to announce from the beginning;
+    `many`: more of them, which cannot be withdrawn.
     """
 
-    def __init__(self, workdir, peers, networks=(), *, router_id="10.255.0.2", netns=None, listen_port=None, listen=(), name="gobgpd",
-                 families="own"):
+    def __init__(self, workdir, peers, networks=(), many=(), *, router_id="10.255.0.2", netns=None, listen_port=None,
+                 listen=(), name="gobgpd", families="own"):
         self.peers = {p.name: p for p in peers}
-        self.networks = list(networks)
+        self.networks, self.many = list(networks), list(many)
         self.router_id = router_id
         self.families = families
         self.listen_port = listen_port if listen_port is not None else -1
@@ -58,8 +59,9 @@ class GoBgp(Router):
             return self._ctl("global").returncode == 0
 
         wait_for(answers, f"{self.name} answering on its API")
-        if self.networks:
-            self.announce_many(self.networks)
+        self.announce(*self.networks)
+        if self.many:
+            self.announce_many(self.many)
 
     def _ctl(self, *words):
         return run([paths.find("gobgp"), "-p", str(self.api_port), *words], netns=self.netns)
@@ -83,7 +85,8 @@ class GoBgp(Router):
     def announce_many(self, prefixes):
         """
         The same for many prefixes, from an MRT file: a call of gobgp for each would take half a minute. The file is a pipe
-        that stays open until all are there, for gobgp ends at its end without waiting for what it has sent.
+        that stays open until all are there, for gobgp ends at its end without waiting for what it has sent. GoBGP takes the
+        prefixes for learned ones: withdraw() finds none of them.
         """
         family = "ipv6" if ":" in prefixes[0] else "ipv4"
         path = self.workdir / f"{self.name}.mrt"
@@ -128,11 +131,15 @@ class GoBgp(Router):
         if self.neighbor(name)["state"].get("admin_state") in (1, "DOWN"):
             self.ctl("neighbor", self.peers[name].neighbor, "enable")
 
+    def wait_waiting(self, name, timeout=DEADLINE):
+        """GoBGP refuses connections for five seconds after a session."""
+        wait_for(lambda: self.neighbor(name)["state"].get("session_state") in (3, "ACTIVE"), f"{self.name}: {name} in Active",
+                 timeout, interval=0.3)
+
     def shutdown_seen(self, name, text):
-        for line in self.stdout().splitlines():
-            if "eceived notification" in line and f'Key="{self.peers[name].neighbor}"' in line.replace("Key=" + self.peers[name].neighbor, f'Key="{self.peers[name].neighbor}"') and re.search(r"\bCode=6\b.*\bSubcode=2\b", line) and text in line:
-                return True
-        return False
+        said = f'Communicated-Reason="{re.escape(text)}".*' if text else ""
+        return re.search(rf'"received notification" Code=6 {said}Key="?{re.escape(self.peers[name].neighbor)}"? Subcode=2\b',
+                         self.stdout())
 
 
 def _table_dump(prefixes):

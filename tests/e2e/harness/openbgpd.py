@@ -4,6 +4,7 @@
 import contextlib
 import json
 import re
+import tempfile
 from pathlib import Path
 
 from . import paths
@@ -45,22 +46,30 @@ class OpenBgpd(Router):
                       else "", f"  port {p.port}" if p.port else "  passive",
                       "  announce IPv6 unicast" if p.ipv6 else "  announce IPv4 unicast",
                       "  announce IPv4 none" if p.ipv6 else "  announce IPv6 none", "}"]
-        # a loopback address of ours as the next hop is nothing to GoBGP and FRR
-        lines += ["allow from any", f"allow to any inet set nexthop {NEXT_HOP['ipv4']}",
-                  f"allow to any inet6 set nexthop {NEXT_HOP['ipv6']}"]
+        # "no-modify": to an external neighbour more than a hop away it would still put in its own address
+        lines += ["allow from any", f"match to any inet set nexthop {NEXT_HOP['ipv4']}",
+                  f"match to any inet6 set nexthop {NEXT_HOP['ipv6']}", "allow to any set nexthop no-modify"]
         return "\n".join(lines) + "\n"
 
     def start(self):
-        self._made_home = not HOME.exists()
-        HOME.mkdir(mode=0o755, exist_ok=True)
+        # Several tests run at a time: an entry of each keeps the folder, and the last one removes it.
+        self._made_home = not HOME.exists() or any(HOME.glob("kbgp-test-*"))
+        self._entry = wait_for(self._enter_home, f"an entry in {HOME}")
         return super().start()
+
+    @staticmethod
+    def _enter_home():
+        HOME.mkdir(mode=0o755, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # removed just now by a test that ended
+            return Path(tempfile.mkdtemp(prefix="kbgp-test-", dir=HOME))
 
     def __exit__(self, exc_type, exc, tb):
         try:
             super().__exit__(exc_type, exc, tb)
         finally:
-            if self._made_home:
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):
+                self._entry.rmdir()
+                if self._made_home:
                     HOME.rmdir()
 
     def wait_ready(self):
@@ -104,7 +113,9 @@ class OpenBgpd(Router):
         self.ctl("neighbor", self.peers[name].neighbor, "up")
 
     def shutdown_seen(self, name, text):
-        return re.search(rf"neighbor {re.escape(self.peers[name].neighbor)} .*received notification: .*{re.escape(text)}", self.stderr())
+        who = rf"neighbor {re.escape(self.peers[name].neighbor)} \({name}\): received"
+        said = rf'\n{who} shutdown reason: "{re.escape(text)}"' if text else ""
+        return re.search(rf"{who} notification: Cease, administratively down{said}", self.stderr())
 
     def disable(self, name, text=None):
         self.ctl("neighbor", self.peers[name].neighbor, "down", *([text] if text else []))

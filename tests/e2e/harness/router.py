@@ -68,6 +68,9 @@ class Router(Program):
     def shutdown_seen(self, name, text):
         raise NotImplementedError
 
+    def wait_waiting(self, name, timeout=DEADLINE):
+        """After the end of a session: waits until it would take the neighbour's next connection."""
+
     def wait_prefixes(self, wanted, family="ipv4", timeout=DEADLINE):
         """Waits until the table is exactly these prefixes."""
         wanted = set(wanted)

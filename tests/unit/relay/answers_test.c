@@ -124,6 +124,19 @@ static void blocking_has_an_end_and_counts_no_use(void **state)
     assert_false(blocked(3, 0));
 }
 
+static void a_refusal_counts_one_use(void **state)
+{
+    (void)state;
+    struct addr d = device(1);
+    put(1, 7, CONTROL_BLOCK_IP, 1200, 2, 0);
+    assert_true(answers_refuse(&a, &d, 1));
+    assert_true(answers_refuse(&a, &d, 1));
+    assert_false(answers_refuse(&a, &d, 1)); /* ask again */
+    put(1, 7, CONTROL_CARRY_ON, 1200, 1, 0);
+    assert_false(answers_refuse(&a, &d, 1)); /* no refusal, and no use counted */
+    assert_int_equal(use(1, 1), 7);
+}
+
 static void drop(void **state)
 {
     (void)state;
@@ -180,6 +193,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(ttl_0_is_not_kept_and_removes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_new_answer_replaces, set_up, tear_down),
         cmocka_unit_test_setup_teardown(blocking_has_an_end_and_counts_no_use, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_refusal_counts_one_use, set_up, tear_down),
         cmocka_unit_test_setup_teardown(drop, set_up, tear_down),
         cmocka_unit_test_setup_teardown(ipv6_and_scope_are_told_apart, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bounded, set_up, tear_down),
