@@ -58,7 +58,8 @@ void ending_of(struct ending *e, const struct session *s, enum session_todo how,
 {
     char text[BGP_WATCH_TEXT_MAX];
     if (how == SESSION_ABORT && s->kill_received) {
-        set(e, ENDING_BY_TARGET, ENDING_TARGET_KILL, "the target sent KILL");
+        /* Both ends see counters that disagree; whose KILL is first says nothing about why. */
+        set(e, ENDING_BY_TARGET, ENDING_TARGET_KILL, kill_reason ? kill_reason : "the target sent KILL");
         return;
     }
     if (how == SESSION_ABORT) {
