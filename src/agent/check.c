@@ -33,8 +33,7 @@ static void check_configuration(struct check *c)
     if (config->account_problem)
         check_line(
             c, CHECK_PROBLEM, "configuration",
-            "%s (the variables of the service stand in /etc/default/kbgp.env; a shell reads them with: "
-            "set -a; . /etc/default/kbgp.env)",
+            "%s (where the variables of the service stand in a file: --env-file /etc/default/kbgp.env)",
             config->account_problem);
     else
         check_line(c, CHECK_OK, "configuration", "account %s, token from %s, target %s%s", config->email,

@@ -10,6 +10,8 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "daemon/env_file.h"
+
 /* The defaults that do not stand in the table as text. */
 #define DEFAULT_TARGET_PORT 443
 #define DEFAULT_LISTEN_PORT 179
@@ -270,6 +272,13 @@ static const struct option table[] = {
      .value = "FILE",
      .help = "Its private key (PEM)",
      FIELD(tls_key)},
+    {.name = "env-file",
+     .kind = OPTION_STRING,
+     .env = "KBGP_ENV_FILE",
+     .value = "FILE",
+     .help = "File of variables, NAME=VALUE a line, for those that are not in the environment. KBGP_LOG_LEVEL is read "
+             "from it again on SIGHUP",
+     FIELD(env_file)},
     {.name = "log-level",
      .kind = OPTION_STRING,
      .env = "KBGP_LOG_LEVEL",
@@ -592,11 +601,49 @@ static bool take_all(struct agent_config *c, struct err *e)
     return true;
 }
 
+/* The value of a flag in argv, "" when it stands there without one, NULL when it does not: what must be known before the rest. */
+static const char *flag_in(int argc, char **argv, const char *flag)
+{
+    size_t n = strlen(flag);
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strncmp(argv[i], flag, n) != 0)
+            continue;
+        if (argv[i][n] == '=')
+            return argv[i] + n + 1;
+        if (argv[i][n] == 0)
+            return i + 1 < argc ? argv[i + 1] : "";
+    }
+    return NULL;
+}
+
+/* The environment beats the file; an empty variable is as good as none. */
+static void add_variable(void *arg, const char *key, const char *value)
+{
+    const char *old = getenv(key);
+    (void)arg;
+    if (!old || !*old)
+        setenv(key, value, 1);
+}
+
+static bool read_env_file(int argc, char **argv, struct err *e)
+{
+    const char *path = flag_in(argc, argv, "--env-file");
+    bool flag = path && *path;
+    if (!flag)
+        path = getenv("KBGP_ENV_FILE");
+    if (!path || !*path || env_file_read(path, add_variable, NULL, e))
+        return true;
+    return err_prefix(e, flag ? "--env-file" : "KBGP_ENV_FILE");
+}
+
 enum options_result agent_options_load(int argc, char **argv, struct agent_config *config, struct err *e)
 {
     *config = (struct agent_config){0};
     const char *words[1];
     size_t n_words;
+    if (!read_env_file(argc, argv, e))
+        return OPTIONS_ERROR;
+    config->log_level_flag = flag_in(argc, argv, "--log-level") != NULL;
     enum options_result result = options_parse(&options, argc, argv, config, words, 1, &n_words, e);
     if (result == OPTIONS_OK && !config->version &&
         (!take_command(config, words, n_words, e) || !take_all(config, e)))

@@ -58,6 +58,8 @@ struct agent_config {
     char *md5_interface; /* "any" or a name */
 
     enum log_level log_level;
+    bool log_level_flag; /* given on the command line: a file of variables does not change it */
+    char *env_file;      /* file of variables, NULL: none */
     bool human_logs;
     struct addr metrics; /* address and port of the status pages */
     bool metrics_per_device;

@@ -1,13 +1,18 @@
 #include "agent/reload.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "agent/agent.h"
 #include "base/log.h"
+#include "daemon/env_file.h"
 #include "daemon/notify.h"
 
 /* How often the file of a rejected token is looked at. */
 #define LOOK_MS 5000
+
+/* Room for a word of the option's values, and for one that is none. */
+#define LOG_LEVEL_MAX 32
 
 enum outcome { KEPT, UNCHANGED, CHANGED, FAILED };
 
@@ -41,6 +46,30 @@ static enum outcome read_certificates(struct agent *a, struct err *e)
     return tls_client_ctx_reload(a->tls, &tls, e) ? CHANGED : FAILED;
 }
 
+static void find_log_level(void *arg, const char *key, const char *value)
+{
+    char *found = arg;
+    if (strcmp(key, "KBGP_LOG_LEVEL") == 0)
+        snprintf(found, LOG_LEVEL_MAX, "%s", value);
+}
+
+/* The one setting of the file of variables that can change while sessions go on. Returns the level that counts now. */
+static const char *read_log_level(struct agent *a)
+{
+    struct agent_config *c = a->config;
+    char text[LOG_LEVEL_MAX] = "";
+    struct err e;
+    if (!c->env_file || c->log_level_flag)
+        return log_level_name(c->log_level);
+    if (!env_file_read(c->env_file, find_log_level, text, &e))
+        log_error("the file of variables cannot be read again, going on with the old log level",
+                  LOG_STR("error", e.text));
+    else if (text[0] && !log_level_parse(text, &c->log_level))
+        log_error("KBGP_LOG_LEVEL is no log level, going on with the old one", LOG_STR("value", text));
+    log_set_level(c->log_level);
+    return log_level_name(c->log_level);
+}
+
 void reload_all(struct agent *a)
 {
     static const char *const token_text[] = {
@@ -57,7 +86,8 @@ void reload_all(struct agent *a)
     if (certificates == FAILED)
         log_error("the certificates cannot be read again, going on with the old ones",
                   LOG_STR("error", e.text));
-    log_info("reloaded", LOG_STR("token", token_text[token]), LOG_STR("token-file", a->config->token_path),
+    const char *level = read_log_level(a);
+    log_info("reloaded", LOG_STR("log-level", level), LOG_STR("token", token_text[token]), LOG_STR("token-file", a->config->token_path),
              LOG_STR("certificates", certificate_text[certificates]));
     if (token == CHANGED)
         control_credentials_changed(a->host.control);

@@ -169,6 +169,26 @@ def test_nothing_to_read_again(workdir):
         agent.assert_running()
 
 
+def test_log_level_of_the_file_of_variables(workdir):
+    """--env-file gives what the environment lacks; its log level is read again, a flag's stays."""
+    path = workdir / "kbgp.env"
+    path.write_text(f'# comment\nKENTIK_API_TOKEN= "{TOKEN}"\nKBGP_LOG_LEVEL=info\n')
+    with agent_alone(workdir, token=None, extra=["--env-file", str(path)]) as (agent, server), agent.connect():
+        assert server.wait_data().value("x-ch-auth-api-token") == TOKEN
+        path.write_text("KBGP_LOG_LEVEL=debug\n")
+        assert reload(agent)["log-level"] == "debug"
+        path.write_text("KBGP_LOG_LEVEL=loud\n")
+        assert reload(agent)["log-level"] == "debug"
+        assert agent.find_log(level="error", pattern="loud")
+        path.unlink()
+        assert reload(agent)["log-level"] == "debug"
+        assert agent.find_log(level="error", pattern=re.escape(str(path)))
+        assert TOKEN not in agent.output()
+    path.write_text("KBGP_LOG_LEVEL=debug\n")
+    with agent_alone(workdir, extra=["--env-file", str(path), "--log-level", "info"]) as (agent, _server):
+        assert reload(agent)["log-level"] == "info"
+
+
 @pytest.mark.parametrize("how", ["alone", "sighup"])
 def test_rejected_token_that_changes(workdir, how):
     """Once the file has another token it is tried soon, with SIGHUP or without; the complaint comes once a token."""
