@@ -6,7 +6,7 @@
 # To build both programs.
 PACKAGES_BUILD=(
     gcc libc6-dev meson ninja-build pkgconf protobuf-c-compiler
-    libcurl4-openssl-dev libjansson-dev libmicrohttpd-dev libnghttp2-dev libprotobuf-c-dev libsqlite3-dev libssl-dev
+    libcurl4-openssl-dev libjansson-dev libmicrohttpd-dev libnghttp2-dev libpcap-dev libprotobuf-c-dev libsqlite3-dev libssl-dev
     libuv1-dev
 )
 # To show them at work.

@@ -11,7 +11,6 @@
 #include "base/log.h"
 #include "base/uuid.h"
 #include "bridge/tcp_end.h"
-#include "bridge/tcp_end.h"
 #include "daemon/notify.h"
 #include "net/web_proxy.h"
 
@@ -23,14 +22,16 @@
 
 static void on_accepted(void *arg, int fd, const struct addr *peer, const struct addr *local)
 {
-    struct agent *a = arg;
-    device_accept(&a->host, fd, peer, local);
+    const struct agent_door *door = arg;
+    struct device_host *h = &door->agent->host;
+    device_accept(h, fd, peer, local, md5_accepted(h->md5, peer, door->listener));
 }
 
 static bool on_answer(void *arg, const struct control_response *r, bool pushed)
 {
     struct agent *a = arg;
     (void)pushed;
+    md5_answered(a->host.md5, r);
     return device_answered(&a->host, r);
 }
 
@@ -107,6 +108,7 @@ static void on_stop(void *arg, int signum)
     agent_check_health(a, false);
     tell_status(a);
     log_info("stopping", LOG_STR("signal", strsignal(signum)), LOG_NUM("sessions", a->host.count));
+    md5_stop(a->host.md5);
     while (a->n_listeners > 0)
         listener_free(a->listeners[--a->n_listeners]);
     device_stop_all(&a->host);
@@ -174,14 +176,27 @@ static bool listen_all(struct agent *a, struct err *e)
     for (size_t i = 0; i < c->n_listeners; i++) {
         if (c->n_listeners > 1 && listener_pass_over(&c->listeners[i]))
             continue;
-        struct listener *l = listener_new(a->loop, &c->listeners[i], on_accepted, a, e);
+        struct agent_door *door = &a->doors[a->n_listeners];
+        struct listener *l = listener_new(a->loop, &c->listeners[i], on_accepted, door, e);
         if (!l)
             return false;
+        *door = (struct agent_door){.agent = a, .listener = l};
         a->listeners[a->n_listeners++] = l;
         /* A router with GTSM wants TTL 255 of the SYN-ACK, too, which is the listener's. */
         tcp_end_bgp_options(listener_fd(l));
         log_info("listening for BGP", LOG_STR("local-addr", addr_text(listener_addr(l), text)));
     }
+    return true;
+}
+
+static bool start_md5(struct agent *a, struct err *e)
+{
+    const struct agent_config *c = a->config;
+    if (!c->md5)
+        return true;
+    if (!md5_start(a->host.md5, a->listeners, a->n_listeners, c->md5_interface, e))
+        return false;
+    log_info("TCP-MD5 is on: watching for signed connection attempts", LOG_STR("interface", c->md5_interface));
     return true;
 }
 
@@ -253,12 +268,13 @@ static bool start(struct agent *a, struct err *e)
     }
     h->uplink = uplink_new(&a->channel, c->multi);
     h->control = control_new(&a->channel, &h->meta, &control_ops, a);
-    if (!h->uplink || !h->control)
+    h->md5 = md5_new(a->loop, h);
+    if (!h->uplink || !h->control || !h->md5)
         return err_set(e, "out of memory");
     if (!start_export(a, e))
         return false;
     /* Routers come last, when everything that serves them is there. */
-    if (!listen_all(a, e))
+    if (!listen_all(a, e) || !start_md5(a, e))
         return false;
     a->tick = loop_timer_new(a->loop, on_tick, a);
     loop_timer_start(a->tick, TICK_MS, TICK_MS);
@@ -281,12 +297,15 @@ static bool start(struct agent *a, struct err *e)
 static void finish(struct agent *a)
 {
     export_free(a->export);
+    if (a->host.md5)
+        md5_stop(a->host.md5);
     while (a->n_listeners > 0)
         listener_free(a->listeners[--a->n_listeners]);
     if (a->host.control)
         device_free_all(&a->host);
     if (a->host.pool.arena)
         tcp_end_cut_lingering(&a->host.pool);
+    md5_free(a->host.md5);
     control_free(a->host.control);
     uplink_free(a->host.uplink);
     api_free(a->api);
@@ -311,8 +330,6 @@ int agent_run(struct agent_config *config)
     log_init("ktbgp-agent", config->human_logs, config->log_level);
     bool started = start(&a, &e);
     if (started) {
-        if (config->md5)
-            log_warn("--enable-md5-support: this version cannot do TCP-MD5 yet, routers with a key cannot connect");
         log_info("kbgp started", LOG_STR("version", KBGP_VERSION), LOG_STR("instance", a.instance.text),
                  LOG_STR("target", config->target), LOG_NUM("multi", config->multi));
         notify_ready();

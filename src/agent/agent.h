@@ -11,6 +11,12 @@
 #include "daemon/export.h"
 #include "net/listener.h"
 
+/* A listener says with this from where a connection comes. */
+struct agent_door {
+    struct agent *agent;
+    struct listener *listener; /* NULL in a slot that is not used */
+};
+
 /* The owner of all parts of `kbgp`: makes them in order, runs the loop, ends them in order. */
 struct agent {
     struct agent_config *config;
@@ -23,6 +29,7 @@ struct agent {
     int64_t ping_silence_ms;                 /* likewise: see grpc_channel_config */
     struct device_host host;
     struct listener *listeners[AGENT_LISTEN_MAX];
+    struct agent_door doors[AGENT_LISTEN_MAX]; /* of the listeners, by the same index */
     size_t n_listeners;
     struct api *api;
     struct export *export; /* of logs and metrics */

@@ -1,7 +1,4 @@
 #include <errno.h>
-#include <linux/if_packet.h>
-#include <linux/tcp.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,7 +7,9 @@
 
 #include "agent/check.h"
 #include "agent/client.h"
+#include "agent/synwatch.h"
 #include "net/listener.h"
+#include "net/tcpmd5.h"
 
 /* --- listening --- */
 
@@ -86,47 +85,30 @@ static void check_status_pages(struct check *c)
 
 static void check_capture(struct check *c)
 {
-    const char *interface = c->config->md5_interface;
-    int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0); /* what libpcap opens; 0: no packet comes in */
-    int errnum = errno;
-    if (fd >= 0)
-        close(fd);
-    if (fd < 0 && (errnum == EPERM || errnum == EACCES))
-        check_line(c, CHECK_PROBLEM, "capture",
-                   "seeing the MD5 option of a router's SYN needs root or CAP_NET_RAW (systemd: "
-                   "AmbientCapabilities=CAP_NET_RAW CAP_NET_BIND_SERVICE; Docker: --cap-add NET_RAW)");
-    else if (fd < 0)
-        check_line(c, CHECK_PROBLEM, "capture", "no packet socket: %s", strerror(errnum));
-    else if (strcmp(interface, "any") != 0 && if_nametoindex(interface) == 0)
-        check_line(
-            c, CHECK_PROBLEM, "capture",
-            "there is no network interface %s (--md5-listen-interface; \"ip link\" lists them; any is all)",
-            interface);
+    struct err e;
+    if (synwatch_possible(c->config->md5_interface, &e))
+        check_line(c, CHECK_OK, "capture", "interface %s", c->config->md5_interface);
     else
-        check_line(c, CHECK_OK, "capture", "interface %s", interface);
+        check_line(c, CHECK_PROBLEM, "capture", "%s", e.text);
 }
 
 static void check_kernel_md5(struct check *c)
 {
-    struct tcp_md5sig key = {.tcpm_keylen = 4, .tcpm_key = "kbgp"};
     struct addr nobody;
+    struct err e;
     addr_parse_ip(&nobody, "192.0.2.1");
-    struct sockaddr_storage ss;
-    addr_to_sockaddr(&nobody, &ss);
-    memcpy(&key.tcpm_addr, &ss, sizeof ss);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
-    int rc = fd < 0 ? -1 : setsockopt(fd, IPPROTO_TCP, TCP_MD5SIG, &key, sizeof key);
-    int errnum = errno;
+    if (fd < 0)
+        check_line(c, CHECK_PROBLEM, "TCP-MD5", "no socket: %s", strerror(errno));
+    else if (tcpmd5_set(fd, &nobody, (const uint8_t *)"kbgp", 4, &e))
+        check_line(c, CHECK_OK, "TCP-MD5", "the kernel takes keys");
+    else if (errno == ENOPROTOOPT)
+        check_line(c, CHECK_PROBLEM, "TCP-MD5", "%s: use another kernel, or sessions without a password",
+                   e.text);
+    else
+        check_line(c, CHECK_PROBLEM, "TCP-MD5", "%s", e.text);
     if (fd >= 0)
         close(fd);
-    if (rc == 0)
-        check_line(c, CHECK_OK, "TCP-MD5", "the kernel takes keys");
-    else if (errnum == ENOPROTOOPT)
-        check_line(c, CHECK_PROBLEM, "TCP-MD5",
-                   "this kernel has no TCP-MD5 (CONFIG_TCP_MD5SIG): use another kernel, or sessions without "
-                   "a password");
-    else
-        check_line(c, CHECK_PROBLEM, "TCP-MD5", "the kernel takes no key: %s", strerror(errnum));
 }
 
 void check_local(struct check *c)

@@ -146,11 +146,19 @@ static void mark_up(struct control *c)
     tell_changed(c);
 }
 
+/* A message may carry a device's key. */
+static void drop_message(struct buf *message)
+{
+    if (message->data)
+        explicit_bzero(message->data, message->cap);
+    buf_free(message);
+}
+
 static void mark_down(struct control *c)
 {
     c->call = NULL;
     buf_free(&c->tx);
-    buf_free(&c->rx);
+    drop_message(&c->rx);
     loop_timer_stop(c->heartbeat);
     loop_timer_stop(c->heartbeat_wait);
     c->stats.heartbeat_waits = false;
@@ -311,8 +319,11 @@ static void on_metadata(void *arg, const struct kv *metadata)
 static void on_message_begin(void *arg, uint32_t len)
 {
     struct control *c = arg;
-    buf_free(&c->rx);
+    drop_message(&c->rx);
     c->rx_too_long = len > CONTROL_MESSAGE_MAX;
+    /* All of it at once: growing would leave copies of what came first, perhaps a key, in freed memory. */
+    if (!c->rx_too_long)
+        buf_reserve(&c->rx, len);
     c->stats.messages[CONTROL_RX_UNUSABLE] += c->rx_too_long;
     if (c->rx_too_long)
         log_warn("Control message is too long, ignoring it", LOG_STR("target", c->config.authority),
@@ -335,10 +346,7 @@ static void on_message_end(void *arg)
     struct buf message = c->rx;
     c->rx = (struct buf){0};
     on_message(c, buf_begin(&message), buf_len(&message));
-    /* A message may have carried a device's key. */
-    if (message.data)
-        explicit_bzero(message.data, message.cap);
-    buf_free(&message);
+    drop_message(&message);
 }
 
 static const struct grpc_call_ops call_ops = {
@@ -603,6 +611,6 @@ void control_free(struct control *c)
     loop_timer_free(c->heartbeat_wait);
     loop_timer_free(c->tick);
     buf_free(&c->tx);
-    buf_free(&c->rx);
+    drop_message(&c->rx);
     free(c);
 }

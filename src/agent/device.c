@@ -173,6 +173,10 @@ static void verdict(struct device *d, enum control_verdict v, const struct contr
     struct names n = names_of(d);
     switch (v) {
     case CONTROL_ALLOW:
+        if (!d->bridge && !md5_admits(h->md5, &d->peer, d->fd, &d->md5_id, r)) {
+            h->stats.refused_md5++;
+            break;
+        }
         remember_answer(d, r);
         if (d->bridge || begin_session(d, r))
             take_seat(d);
@@ -401,8 +405,10 @@ static void on_over(void *arg, enum session_todo how, const struct grpc_status *
     struct ending e;
     (void)status;
     /* What is known of the device goes with a KILL; but a block, pushed just now perhaps, is why it was killed. */
-    if (how == SESSION_ABORT && !control_blocked(h->control, &d->peer))
+    if (how == SESSION_ABORT && !control_blocked(h->control, &d->peer)) {
         control_forget(h->control, &d->peer);
+        md5_killed(h->md5, &d->peer);
+    }
     ending_of(&e, bridge_session(d->bridge), how, h->stopping, d->kill_reason, clock_mono_ms());
     log_ended(d, &e);
     device_free(d);
@@ -413,7 +419,8 @@ static const struct bridge_ops bridge_ops = {
 
 /* --- from outside --- */
 
-void device_accept(struct device_host *h, int fd, const struct addr *peer, const struct addr *local)
+void device_accept(struct device_host *h, int fd, const struct addr *peer, const struct addr *local,
+                   uint64_t md5_id)
 {
     h->stats.accepted++;
     /* A denied device costs a look into a table and a close, nothing else. */
@@ -431,6 +438,7 @@ void device_accept(struct device_host *h, int fd, const struct addr *peer, const
     }
     d->host = h;
     d->fd = fd;
+    d->md5_id = md5_id;
     d->peer = bare;
     d->local = *local;
     d->session_id = uuid_v4();
@@ -467,6 +475,49 @@ bool device_answered(struct device_host *h, const struct control_response *r)
         kill_session(d, "the target denied the device");
     }
     return logged;
+}
+
+/* A key that does not go onto one session's socket ends that session by itself: the router signs with another one. */
+static void warn_key(const struct device *d, const struct err *e)
+{
+    struct names n = names_of(d);
+    log_warn("TCP-MD5 key of a session cannot be changed, the session will end", WHO(d, n), LOG_STR("error", e->text));
+}
+
+uint32_t device_rekey(struct device_host *h, const struct keyring_entry *entry)
+{
+    uint32_t count = 0;
+    struct err e;
+    uint64_t hash = addr_ip_hash(&entry->device, h->seed);
+    for (struct map_node *node = map_find(&h->by_ip, hash); node; node = map_find_next(node)) {
+        struct device *d = MAP_ITEM(node, struct device, by_ip);
+        int fd = addr_same_ip(&d->peer, &entry->device) ? bridge_local_fd(d->bridge) : -1;
+        if (fd < 0)
+            continue;
+        if (!tcpmd5_set(fd, &d->peer, entry->key, entry->len, &e))
+            warn_key(d, &e);
+        d->md5_id = entry->id;
+        count++;
+    }
+    return count;
+}
+
+uint32_t device_unkey(struct device_host *h, const struct addr *device)
+{
+    uint32_t count = 0;
+    struct err e;
+    uint64_t hash = addr_ip_hash(device, h->seed);
+    for (struct map_node *node = map_find(&h->by_ip, hash); node; node = map_find_next(node)) {
+        struct device *d = MAP_ITEM(node, struct device, by_ip);
+        int fd = addr_same_ip(&d->peer, device) ? bridge_local_fd(d->bridge) : -1;
+        if (fd < 0 || d->md5_id == 0)
+            continue;
+        if (!tcpmd5_remove(fd, &d->peer, &e))
+            warn_key(d, &e);
+        d->md5_id = 0;
+        count++;
+    }
+    return count;
 }
 
 /* The target takes no more bytes, not even the KILL: the broken stream tells it as well. */

@@ -6,6 +6,7 @@
 
 #include "agent/control.h"
 #include "agent/ending.h"
+#include "agent/md5.h"
 #include "agent/record.h"
 #include "agent/uplink.h"
 #include "base/addr.h"
@@ -31,6 +32,7 @@ struct device_host {
     struct loop *loop;
     struct control *control;
     struct uplink *uplink;
+    struct md5 *md5;
     struct bridge_pool pool;
     struct meta_agent meta;
     struct list devices; /* oldest first */
@@ -41,7 +43,7 @@ struct device_host {
     uint32_t count;
     bool stopping;
     struct {
-        uint64_t accepted, refused_blocked, refused_timeout, refused_limit;
+        uint64_t accepted, refused_blocked, refused_timeout, refused_limit, refused_md5;
         uint64_t closed[ENDING_CAUSES]; /* sessions that were allowed */
         uint64_t streams_opened, streams_lost;
         uint64_t resumed, counters_differed;
@@ -54,6 +56,7 @@ struct device {
     struct device_host *host;
     enum device_state state;
     int fd; /* until a bridge takes it over; then -1 */
+    uint64_t md5_id; /* of the TCP-MD5 key on the socket (struct keyring_entry); 0: none */
     struct addr peer, local;
     struct uuid session_id;
     int64_t accepted_wall_ns, accepted_ms;
@@ -100,8 +103,13 @@ struct record_session device_carried(const struct device *d);
 /* How long a KILL may wait for the target to take it. */
 #define DEVICE_KILL_MS 5000
 
-/* Takes over an accepted socket: asks, relays, or closes it. */
-void device_accept(struct device_host *host, int fd, const struct addr *peer, const struct addr *local);
+/* Takes over an accepted socket: asks, relays, or closes it. `md5_id` is what md5_accepted() said. */
+void device_accept(struct device_host *host, int fd, const struct addr *peer, const struct addr *local,
+                   uint64_t md5_id);
+/* A device's TCP-MD5 key is another one now, or there is none any more: so it is on the sockets of its sessions. Each
+ * returns how many there are. */
+uint32_t device_rekey(struct device_host *host, const struct keyring_entry *entry);
+uint32_t device_unkey(struct device_host *host, const struct addr *device);
 /* Control pushed or answered: a block ends the sessions of that device. True: there were some, and the denial is logged. */
 bool device_answered(struct device_host *host, const struct control_response *r);
 /* About once a second: gives up on sessions that cannot end by themselves. */

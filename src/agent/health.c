@@ -12,11 +12,9 @@ const char *health_status_name(enum health_status status)
 
 const char *health_check_name(enum health_check check)
 {
-    static const char *const names[HEALTH_CHECKS] = {[HEALTH_CONTROL] = "control",
-                                                     [HEALTH_LISTENERS] = "listeners",
-                                                     [HEALTH_API] = "api",
-                                                     [HEALTH_MEMORY] = "memory",
-                                                     [HEALTH_LOOP] = "loop"};
+    static const char *const names[HEALTH_CHECKS] = {
+        [HEALTH_CONTROL] = "control", [HEALTH_LISTENERS] = "listeners", [HEALTH_API] = "api",
+        [HEALTH_MEMORY] = "memory",   [HEALTH_LOOP] = "loop",           [HEALTH_CAPTURE] = "capture"};
     return names[check];
 }
 
@@ -77,6 +75,8 @@ void health_run(struct health *h, const struct health_facts *f, bool due, int64_
             f->stopping ? "the agent stops" : "a listening socket for BGP is closed");
     pass_if(h, HEALTH_API, f->api_open, "the listening socket of the status pages is closed");
     pass_if(h, HEALTH_MEMORY, !f->memory_is_full, "all memory for bytes on their way is in use");
+    pass_if(h, HEALTH_CAPTURE, !f->capture_lost,
+            "signed SYNs (TCP-MD5) cannot be captured: the interface is down or gone");
     if (due) {
         bool late = h->due_ms != 0 && now_ms - h->due_ms > HEALTH_LATE_MS;
         pass_if(h, HEALTH_LOOP, !late, "the event loop was held up");

@@ -37,7 +37,15 @@ enum health_status {
 /* "ok", "initializing", "timeout", "old_result", "failing". */
 const char *health_status_name(enum health_status status);
 
-enum health_check { HEALTH_CONTROL, HEALTH_LISTENERS, HEALTH_API, HEALTH_MEMORY, HEALTH_LOOP, HEALTH_CHECKS };
+enum health_check {
+    HEALTH_CONTROL,
+    HEALTH_LISTENERS,
+    HEALTH_API,
+    HEALTH_MEMORY,
+    HEALTH_LOOP,
+    HEALTH_CAPTURE, /* of signed SYNs: passes where MD5 support is off */
+    HEALTH_CHECKS
+};
 /* "control" and so on. */
 const char *health_check_name(enum health_check check);
 
@@ -55,6 +63,7 @@ struct health_facts {
     unsigned listeners_open, listeners_wanted;
     bool api_open;       /* the socket of the status pages listens */
     bool memory_is_full; /* no memory for rings is left */
+    bool capture_lost;   /* MD5 support is on, and the capture of signed SYNs does not run */
 };
 
 struct health {

@@ -148,6 +148,7 @@ static void write_sessions(const struct agent *a, struct metrics_writer *w)
     metrics_int(w, (int64_t)h->stats.refused_blocked, {"reason", "blocked"});
     metrics_int(w, (int64_t)h->stats.refused_timeout, {"reason", "control_timeout"});
     metrics_int(w, (int64_t)h->stats.refused_limit, {"reason", "limit"});
+    metrics_int(w, (int64_t)h->stats.refused_md5, {"reason", "md5"});
     metrics_family(w, "kbgp_sessions_closed_total", METRICS_COUNTER, "Sessions that ended, by how.");
     for (unsigned i = 0; i < ENDING_CAUSES; i++)
         metrics_int(w, (int64_t)h->stats.closed[i], {"cause", ending_cause_name(i)});
@@ -180,6 +181,32 @@ static void write_relay(const struct agent *a, struct metrics_writer *w)
     gauge(w, "kbgp_ring_limit_bytes", "The most of it there may be.", (int64_t)mem.blocks_max * ARENA_BLOCK);
 }
 
+static void write_md5(const struct agent *a, struct metrics_writer *w)
+{
+    if (!a->config->md5)
+        return;
+    struct md5_stats s = md5_stats(a->host.md5);
+    gauge(w, "kbgp_md5_keys", "TCP-MD5 keys installed.", (int64_t)s.keys);
+    metrics_family(w, "kbgp_md5_key_failures_total", METRICS_COUNTER,
+                   "TCP-MD5 keys that could not be installed; nomem: net.core.optmem_max is used up.");
+    metrics_int(w, (int64_t)s.key_nomem, {"reason", "nomem"});
+    metrics_int(w, (int64_t)s.key_other, {"reason", "other"});
+    counter(w, "kbgp_md5_syns_total", "Signed SYNs seen, those sent again included.", s.syns);
+    metrics_family(w, "kbgp_md5_lookups_total", METRICS_COUNTER,
+                   "Signed SYNs of devices without a key: asked about, or left alone in a flood.");
+    metrics_int(w, (int64_t)s.asked, {"result", "asked"});
+    metrics_int(w, (int64_t)s.not_asked, {"result", "limited"});
+    counter(w, "kbgp_md5_capture_dropped_total", "SYNs that came faster than they could be looked at.",
+            s.capture_dropped);
+    metrics_family(
+        w, "kbgp_md5_kernel_failures_total", METRICS_COUNTER,
+        "Segments that the kernel dropped since boot: unsigned (not_found), signed where there is no key "
+        "(unexpected), signed with another key (failure).");
+    metrics_int(w, (int64_t)s.kernel.not_found, {"reason", "not_found"});
+    metrics_int(w, (int64_t)s.kernel.unexpected, {"reason", "unexpected"});
+    metrics_int(w, (int64_t)s.kernel.failure, {"reason", "failure"});
+}
+
 static void write_program(const struct agent *a, struct metrics_writer *w)
 {
     metrics_family(w, "kbgp_loop_lag_seconds", METRICS_GAUGE,
@@ -200,6 +227,7 @@ void agent_metrics(struct agent *a, struct metrics_writer *w)
     write_connections(a, w);
     write_sessions(a, w);
     write_relay(a, w);
+    write_md5(a, w);
     write_program(a, w);
     if (a->host.keep_records)
         agent_device_metrics(a, w);

@@ -132,6 +132,11 @@ void bridge_kick(struct bridge *b)
     loop_task_defer(&b->task);
 }
 
+int bridge_local_fd(const struct bridge *b)
+{
+    return b->local && b->local->ops->fd ? b->local->ops->fd(b->local) : -1;
+}
+
 void bridge_set_local(struct bridge *b, struct bridge_local *local)
 {
     b->local = local;

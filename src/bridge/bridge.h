@@ -35,6 +35,8 @@ struct bridge_local_ops {
     void (*shut)(struct bridge_local *l);
     /* The session is over. In good order (what was delivered must arrive), or abort. Frees the end; no bridge any more. */
     void (*close)(struct bridge_local *l, bool abort);
+    /* The end's socket, to set options on; NULL: it has none. */
+    int (*fd)(const struct bridge_local *l);
 };
 
 struct bridge_ops {
@@ -77,6 +79,8 @@ void bridge_free(struct bridge *b);
 
 /* The local end now belongs to the bridge. */
 void bridge_set_local(struct bridge *b, struct bridge_local *local);
+/* The local end's socket, to set options on; -1: there is no end (any more), or it has no socket. */
+int bridge_local_fd(const struct bridge *b);
 /* The ops for a call of this bridge (arg: the bridge); then hand over the call. Server: use bridge_accept(). */
 extern const struct grpc_call_ops bridge_call_ops;
 void bridge_attach(struct bridge *b, struct grpc_call *call);

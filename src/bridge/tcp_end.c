@@ -220,7 +220,13 @@ static void on_event(void *arg, unsigned events)
     bridge_kick(t->bridge);
 }
 
-static const struct bridge_local_ops ops = {.deliver = deliver, .adjust = adjust, .shut = shut, .close = close_end};
+static int end_fd(const struct bridge_local *l)
+{
+    return ((const struct tcp_end *)(const void *)l)->fd;
+}
+
+static const struct bridge_local_ops ops = {
+    .deliver = deliver, .adjust = adjust, .shut = shut, .close = close_end, .fd = end_fd};
 
 struct bridge_local *tcp_end_new(struct bridge *b, int fd, struct err *e)
 {

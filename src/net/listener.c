@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 /* More than a turn of the loop can take in; the kernel cuts it to net.core.somaxconn. */
@@ -20,6 +21,7 @@ struct listener {
     int fd;
     int spare; /* given up for a moment when descriptors run out, so that a connection can be taken and closed */
     struct loop_watch *watch;
+    int64_t emptied_ns;
     listener_accepted *accepted;
     void *arg;
 };
@@ -45,6 +47,8 @@ static void on_readable(void *arg, unsigned events)
         socklen_t len = sizeof ss;
         int fd = accept4(l->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
+            if (errno == EAGAIN || errno == EWOULDBLOCK)
+                l->emptied_ns = clock_mono_ns();
             if (errno == EMFILE || errno == ENFILE)
                 refuse_one(l);
             /* Errors of the new connection itself (ECONNABORTED and the like) concern nobody else. */
@@ -142,6 +146,11 @@ const struct addr *listener_addr(const struct listener *l)
 int listener_fd(const struct listener *l)
 {
     return l->fd;
+}
+
+int64_t listener_emptied_ns(const struct listener *l)
+{
+    return l->emptied_ns;
 }
 
 void listener_free(struct listener *l)

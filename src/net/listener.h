@@ -2,6 +2,7 @@
 #define KBGP_NET_LISTENER_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/addr.h"
 #include "base/err.h"
@@ -27,6 +28,8 @@ bool listener_pass_over(const struct addr *addr);
 /* The address bound to: with the port the kernel chose when 0 was asked for. */
 const struct addr *listener_addr(const struct listener *l);
 int listener_fd(const struct listener *l);
+/* When no connection waited to be accepted any more, last time (CLOCK_MONOTONIC, nanoseconds); 0: never yet. */
+int64_t listener_emptied_ns(const struct listener *l);
 void listener_free(struct listener *l);
 
 #endif

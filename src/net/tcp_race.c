@@ -12,6 +12,7 @@ struct runner {
     struct addr addr;
     int fd; /* -1: not started, or out */
     int errnum;
+    struct err refused; /* by prepare(); empty: it was not */
     struct loop_watch *watch;
 };
 
@@ -20,6 +21,7 @@ struct tcp_race {
     struct runner runners[TCP_RACE_ADDRS_MAX];
     size_t n, started, running;
     struct loop_timer *timer;
+    tcp_race_prepare *prepare;
     tcp_race_done *done;
     void *arg;
 };
@@ -50,9 +52,11 @@ void tcp_race_describe(const struct tcp_race *r, struct err *e)
     for (size_t i = 0; i < r->started && at < sizeof e->text; i++) {
         char text[ADDR_TEXT_MAX];
         const struct runner *run = &r->runners[i];
-        at +=
-            (size_t)snprintf(e->text + at, sizeof e->text - at, "%s%s: %s", i ? "; " : "",
-                             addr_text(&run->addr, text), run->errnum ? strerror(run->errnum) : "no answer");
+        at += (size_t)snprintf(e->text + at, sizeof e->text - at, "%s%s: %s", i ? "; " : "",
+                               addr_text(&run->addr, text),
+                               run->refused.text[0] ? run->refused.text
+                               : run->errnum        ? strerror(run->errnum)
+                                                    : "no answer");
     }
 }
 
@@ -64,6 +68,10 @@ static bool start_one(struct tcp_race *r, struct runner *run)
     struct err e;
     socklen_t len = addr_to_sockaddr(&run->addr, &ss);
     run->fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (run->fd >= 0 && r->prepare && !r->prepare(r->arg, run->fd, &run->addr, &run->refused)) {
+        drop(run);
+        return false;
+    }
     if (run->fd < 0 || (connect(run->fd, (struct sockaddr *)&ss, len) != 0 && errno != EINPROGRESS)) {
         run->errnum = errno;
         drop(run);
@@ -159,10 +167,17 @@ static void line_up(struct tcp_race *r, const struct addr *addrs, size_t n)
 struct tcp_race *tcp_race_start(struct loop *loop, const struct addr *addrs, size_t n, tcp_race_done *done,
                                 void *arg)
 {
+    return tcp_race_start_prepared(loop, addrs, n, NULL, done, arg);
+}
+
+struct tcp_race *tcp_race_start_prepared(struct loop *loop, const struct addr *addrs, size_t n,
+                                         tcp_race_prepare *prepare, tcp_race_done *done, void *arg)
+{
     struct tcp_race *r = calloc(1, sizeof *r);
     if (!r)
         return NULL;
     r->loop = loop;
+    r->prepare = prepare;
     r->done = done;
     r->arg = arg;
     line_up(r, addrs, n < TCP_RACE_ADDRS_MAX ? n : TCP_RACE_ADDRS_MAX);

@@ -23,9 +23,18 @@ struct tcp_race;
  */
 typedef void tcp_race_done(void *arg, int fd, const struct err *why);
 
+/*
+ * Readies a fresh socket before it is connected to `to`. False with the reason: this address is given up, and
+ * the reason stands for what became of it.
+ */
+typedef bool tcp_race_prepare(void *arg, int fd, const struct addr *to, struct err *e);
+
 /* `addrs` in order of preference, 1 to TCP_RACE_ADDRS_MAX (more are not tried). NULL without memory. */
 struct tcp_race *tcp_race_start(struct loop *loop, const struct addr *addrs, size_t n, tcp_race_done *done,
                                 void *arg);
+/* The same, each socket readied first; `prepare` may be NULL. It gets the `arg` of `done`. */
+struct tcp_race *tcp_race_start_prepared(struct loop *loop, const struct addr *addrs, size_t n,
+                                         tcp_race_prepare *prepare, tcp_race_done *done, void *arg);
 /* Gives up without calling back; NULL is allowed. */
 void tcp_race_cancel(struct tcp_race *r);
 /* For a deadline's words: what became of each address so far. */

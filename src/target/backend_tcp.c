@@ -1,3 +1,4 @@
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,8 +7,10 @@
 #include "bridge/tcp_end.h"
 #include "net/resolve.h"
 #include "net/tcp_race.h"
+#include "net/tcpmd5.h"
 #include "target/backend.h"
 #include "target/inventory.h"
+#include "target/md5_file.h"
 
 /* How long a name and a connection may take together, before the session is given up. */
 #define CONNECT_MS 10000
@@ -17,6 +20,8 @@ struct backend_tcp {
     struct loop *loop;
     char host[TARGET_BACKEND_HOST_MAX + 1];
     uint16_t port;
+    const char *md5_path; /* the configuration's; NULL: without MD5 */
+    struct md5_key md5;
     struct list pending; /* connections that come up */
 };
 
@@ -69,12 +74,18 @@ static void on_connected(void *arg, int fd, const struct err *why)
         pending_free(p);
 }
 
+static bool prepare(void *arg, int fd, const struct addr *to, struct err *e)
+{
+    const struct backend_tcp *be = ((struct pending *)arg)->be;
+    return be->md5.len == 0 || tcpmd5_set(fd, to, be->md5.bytes, be->md5.len, e);
+}
+
 static void on_resolved(void *arg, const struct addr *addrs, size_t n, const struct err *why)
 {
     struct pending *p = arg;
     p->resolve = NULL;
     if (n > 0)
-        p->race = tcp_race_start(p->be->loop, addrs, n, on_connected, p);
+        p->race = tcp_race_start_prepared(p->be->loop, addrs, n, prepare, on_connected, p);
     if (!p->race)
         failed(p, n > 0 ? "out of memory" : why->text);
 }
@@ -124,14 +135,32 @@ static void cancel_tcp(struct backend *base, struct bridge *b)
     }
 }
 
+static bool read_key(struct backend_tcp *be, struct md5_key *key, struct err *e)
+{
+    return (md5_file_check(be->md5_path, e) && md5_file_read(be->md5_path, key, e)) ||
+           err_prefix(e, "--backend-md5-password-file");
+}
+
+/* New connections take the new key; the sessions that are up keep the one they began with. */
 static void reload_tcp(struct backend *base)
 {
-    (void)base;
+    struct backend_tcp *be = (struct backend_tcp *)base;
+    struct md5_key key;
+    struct err e;
+    if (!be->md5_path)
+        return;
+    if (read_key(be, &key, &e))
+        be->md5 = key;
+    else
+        log_error("the backend's MD5 password stays as it was", LOG_STR("error", e.text));
+    OPENSSL_cleanse(&key, sizeof key);
 }
 
 static void free_tcp(struct backend *base)
 {
-    free(base);
+    struct backend_tcp *be = (struct backend_tcp *)base;
+    OPENSSL_cleanse(&be->md5, sizeof be->md5);
+    free(be);
 }
 
 static const struct backend_ops ops = {
@@ -149,5 +178,10 @@ struct backend *backend_tcp_new(struct loop *loop, const struct target_config *c
     be->port = config->backend_port;
     snprintf(be->host, sizeof be->host, "%s", config->backend_host);
     list_init(&be->pending);
+    be->md5_path = config->backend_md5_file;
+    if (be->md5_path && !read_key(be, &be->md5, e)) {
+        free_tcp(&be->base);
+        return NULL;
+    }
     return &be->base;
 }

@@ -47,6 +47,19 @@
         .check = cli_check_asn, FIELD(asn)                                                                   \
     }
 
+#define ROW_MD5                                                                                              \
+    {                                                                                                        \
+        .name = "md5-password-file", .kind = OPTION_STRING, .value = "FILE",                                 \
+        .help = "The TCP-MD5 password of the router's BGP session, alone in a file: 1 to 80 printable "      \
+                "ASCII characters, without space and \"?\".",                                                \
+        FIELD(md5_file)                                                                                      \
+    }
+#define ROW_NO_MD5                                                                                           \
+    {                                                                                                        \
+        .name = "no-md5-password", .kind = OPTION_BOOL,                                                      \
+        .help = "The device has no TCP-MD5 password any more.", FIELD(no_md5)                                \
+    }
+
 static const struct option only_db[] = {ROW_DB};
 static const struct option list[] = {ROW_JSON, ROW_DB};
 static const struct option site_add[] = {
@@ -59,8 +72,8 @@ static const struct option site_add[] = {
      FIELD(id)},
     ROW_ACCOUNT,
     ROW_DB};
-static const struct option device_add[] = {ROW_ADDRESS, ROW_SITE, ROW_ASN, ROW_ACCOUNT, ROW_DB};
-static const struct option device_set[] = {ROW_ADDRESS, ROW_SITE, ROW_ASN, ROW_DB};
+static const struct option device_add[] = {ROW_ADDRESS, ROW_SITE, ROW_ASN, ROW_MD5, ROW_ACCOUNT, ROW_DB};
+static const struct option device_set[] = {ROW_ADDRESS, ROW_SITE, ROW_ASN, ROW_MD5, ROW_NO_MD5, ROW_DB};
 
 /* --- commands --- */
 
@@ -91,8 +104,11 @@ static bool needs_address(const struct cli_args *args, struct err *e)
 
 static bool needs_change(const struct cli_args *args, struct err *e)
 {
-    if (args->addresses.count == 0 && !args->site && !args->asn)
-        return err_set(e, "nothing to change: give --address, --site or --asn");
+    if (args->md5_file && args->no_md5)
+        return err_set(e, "--md5-password-file and --no-md5-password exclude each other");
+    if (args->addresses.count == 0 && !args->site && !args->asn && !args->md5_file && !args->no_md5)
+        return err_set(e, "nothing to change: give --address, --site, --asn, --md5-password-file or "
+                          "--no-md5-password");
     return few_addresses(args, e);
 }
 

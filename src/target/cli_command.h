@@ -19,6 +19,8 @@ struct cli_args {
     struct option_list addresses; /* checked */
     int64_t id;                   /* 0: automatic */
     bool json;
+    char *md5_file; /* path */
+    bool no_md5;    /* the key goes */
 };
 
 struct cli {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "target/cli_command.h"
+#include "target/md5_file.h"
 
 /* The commands that change something. */
 
@@ -133,7 +134,7 @@ static bool given_site(struct cli *c, struct inventory_site *site, struct err *e
 
 /* --- devices --- */
 
-/* What --address and --asn say, into the device. */
+/* What the options say, into the device; --site is not among them. */
 static bool take_values(const struct cli *c, struct inventory_device *d, struct err *e)
 {
     const struct option_list *addresses = &c->args.addresses;
@@ -144,6 +145,16 @@ static bool take_values(const struct cli *c, struct inventory_device *d, struct 
             return false;
     if (c->args.asn)
         d->asn = (uint32_t)strtoul(c->args.asn, NULL, 10);
+    if (c->args.md5_file) {
+        struct md5_key key;
+        if (!md5_file_read(c->args.md5_file, &key, e))
+            return err_prefix(e, "--md5-password-file");
+        memcpy(d->md5_key, key.bytes, key.len);
+        d->md5_key_len = key.len;
+        OPENSSL_cleanse(&key, sizeof key);
+    }
+    if (c->args.no_md5)
+        d->md5_key_len = 0;
     return true;
 }
 
@@ -152,11 +163,12 @@ bool cli_device_add(struct cli *c, struct err *e)
     struct inventory_device d = {.enabled = true};
     struct inventory_site site = {0};
     snprintf(d.name, sizeof d.name, "%s", c->word);
-    if (!take_values(c, &d, e) || (c->args.site && !given_site(c, &site, e)) ||
-        !choose_account(c, &site, &d.company_id, e))
-        return false;
+    bool ok = take_values(c, &d, e) && (!c->args.site || given_site(c, &site, e)) &&
+              choose_account(c, &site, &d.company_id, e);
     d.site_id = site.id;
-    if (!inventory_add_device(c->inv, &d, e))
+    ok = ok && inventory_add_device(c->inv, &d, e);
+    OPENSSL_cleanse(d.md5_key, sizeof d.md5_key);
+    if (!ok)
         return false;
     fprintf(stderr, "Device %s added with %u address%s, id %u.\n", d.name, d.address_count,
             d.address_count == 1 ? "" : "es", d.id);
@@ -165,16 +177,16 @@ bool cli_device_add(struct cli *c, struct err *e)
 
 bool cli_device_set(struct cli *c, struct err *e)
 {
-    struct inventory_device d;
+    struct inventory_device d = {0};
     struct inventory_site site;
-    if (!inventory_get_device(c->inv, c->word, &d, e) || !take_values(c, &d, e))
-        return false;
-    if (c->args.site) {
-        if (!given_site(c, &site, e))
-            return false;
+    bool ok = inventory_get_device(c->inv, c->word, &d, e) && take_values(c, &d, e);
+    if (ok && c->args.site) {
+        ok = given_site(c, &site, e);
         d.site_id = site.id;
     }
-    if (!inventory_change_device(c->inv, &d, e))
+    ok = ok && inventory_change_device(c->inv, &d, e);
+    OPENSSL_cleanse(d.md5_key, sizeof d.md5_key);
+    if (!ok)
         return false;
     fprintf(stderr, "Device %s changed.\n", d.name);
     return true;
@@ -186,7 +198,9 @@ static bool enable_device(struct cli *c, bool enabled, struct err *e)
     if (!inventory_get_device(c->inv, c->word, &d, e))
         return false;
     d.enabled = enabled;
-    if (!inventory_change_device(c->inv, &d, e))
+    bool ok = inventory_change_device(c->inv, &d, e);
+    OPENSSL_cleanse(d.md5_key, sizeof d.md5_key);
+    if (!ok)
         return false;
     fprintf(stderr, "Device %s %s.\n", d.name, enabled ? "enabled" : "disabled");
     return true;

@@ -215,6 +215,7 @@ static bool list_device(void *arg, const struct inventory_device *d)
     snprintf(site_text, sizeof site_text, d->site_id ? "%u (%s)" : "-", d->site_id, or_dash(site));
     table_add(&l->table, (const char *const[]){number(d->id, id), d->name, addresses, site_text,
                                                    d->asn ? number(d->asn, asn) : "-",
+                                                   d->md5_key_len > 0 ? "set" : "-",
                                                    d->enabled ? "enabled" : "disabled", or_dash(email)});
     return true;
 }
@@ -222,8 +223,8 @@ static bool list_device(void *arg, const struct inventory_device *d)
 bool cli_device_list(struct cli *c, struct err *e)
 {
     struct listing l;
-    static const char *const heading[] = {"ID", "NAME", "ADDRESSES", "SITE", "AS", "STATE", "ACCOUNT"};
-    begin(&l, c, 7, heading);
+    static const char *const heading[] = {"ID", "NAME", "ADDRESSES", "SITE", "AS", "MD5", "STATE", "ACCOUNT"};
+    begin(&l, c, 8, heading);
     return end(&l,
                inventory_list_accounts(c->inv, keep_account, &l, e) &&
                    inventory_list_sites(c->inv, keep_site, &l, e) &&

@@ -164,6 +164,42 @@ enum inventory_found inventory_find_device(struct inventory *inv, uint32_t compa
     return INVENTORY_FOUND;
 }
 
+bool inventory_next_md5_addresses(struct inventory *inv, uint32_t company_id, uint32_t site_id,
+                                  struct inventory_md5_place *place, struct addr *out, size_t max, size_t *n,
+                                  struct err *e)
+{
+    sqlite3_stmt *stmt = db_prepare(inv,
+                                    "SELECT d.id, a.position, a.address"
+                                    " FROM device d JOIN device_address a ON a.device_id = d.id"
+                                    " WHERE d.account_id = ?1 AND (?2 = 0 OR d.site_id = ?2)"
+                                    " AND d.enabled AND d.md5_key IS NOT NULL"
+                                    " AND d.id >= ?3 AND (d.id > ?3 OR a.position > ?4)"
+                                    " ORDER BY d.id, a.position LIMIT ?5",
+                                    e);
+    *n = 0;
+    if (!stmt)
+        return false;
+    /* Positions count from 0, so the zeroed place, which no device has, is before the first. */
+    sqlite3_bind_int64(stmt, 1, company_id);
+    sqlite3_bind_int64(stmt, 2, site_id);
+    sqlite3_bind_int64(stmt, 3, place->device_id);
+    sqlite3_bind_int64(stmt, 4, place->position);
+    sqlite3_bind_int64(stmt, 5, (int64_t)max);
+    size_t rows = 0, good = 0;
+    int rc;
+    while ((rc = sqlite3_step(stmt)) == SQLITE_ROW && rows < max) {
+        struct err ignored;
+        char text[ADDR_TEXT_MAX];
+        if (!db_column_u32(stmt, 0, &place->device_id) || !db_column_u32(stmt, 1, &place->position))
+            break; /* the table's constraints exclude it: do not go round in circles */
+        rows++;
+        if (db_column_text(stmt, 2, text, sizeof text) && inventory_check_address(text, &out[good], &ignored))
+            good++;
+    }
+    *n = good;
+    return db_done(inv, stmt, rc, e);
+}
+
 bool inventory_list_devices(struct inventory *inv, uint32_t company_id, uint32_t site_id,
                             inventory_device_cb *cb, void *arg, struct err *e)
 {

@@ -108,6 +108,21 @@ typedef bool inventory_device_cb(void *arg, const struct inventory_device *devic
 bool inventory_list_devices(struct inventory *inv, uint32_t company_id, uint32_t site_id,
                             inventory_device_cb *cb, void *arg, struct err *e);
 
+/* A place among a company's devices with a key; zeroed: before the first. */
+struct inventory_md5_place {
+    uint32_t device_id, position;
+};
+
+/*
+ * The next addresses (at most `max`) of enabled devices that have an MD5 key, for an agent of that company
+ * and site (0: of any site, or none). *n is how many; fewer than `max`: there are no more. An address that
+ * stands in several sites comes several times. False with words when the database failed; a damaged address
+ * is left out.
+ */
+bool inventory_next_md5_addresses(struct inventory *inv, uint32_t company_id, uint32_t site_id,
+                                  struct inventory_md5_place *place, struct addr *out, size_t max, size_t *n,
+                                  struct err *e);
+
 /* Whether another process has changed the file since this was last asked, or since it was opened. Cheap. */
 bool inventory_changed(struct inventory *inv);
 
@@ -123,6 +138,10 @@ bool inventory_check_device_name(const char *name, struct err *e);
 bool inventory_check_site_name(const char *name, struct err *e);
 /* An address that a router can have; without %interface. Port and scope of `out` are 0. */
 bool inventory_check_address(const char *text, struct addr *out, struct err *e);
+
+/* What routers take as a TCP-MD5 password: 1 to 80 printable ASCII characters, no space, no "?". The words
+ * never have the key in them. */
+bool inventory_check_md5_key(const uint8_t *key, size_t n, struct err *e);
 
 /* Makes a token: it is written to `token` and kept only as a salted hash. The caller wipes it. */
 bool inventory_add_account(struct inventory *inv, const char *email,
@@ -149,9 +168,9 @@ bool inventory_get_site(struct inventory *inv, const char *name_or_id, struct in
 typedef bool inventory_site_cb(void *arg, const struct inventory_site *site);
 bool inventory_list_sites(struct inventory *inv, inventory_site_cb *cb, void *arg, struct err *e);
 
-/* Adds all that `device` says except the MD5 key; its id is filled in. */
+/* Adds all that `device` says; its id is filled in. */
 bool inventory_add_device(struct inventory *inv, struct inventory_device *device, struct err *e);
-/* Writes site, AS, addresses and `enabled` of the device with that id. */
+/* Writes site, AS, addresses, MD5 key and `enabled` of the device with that id. */
 bool inventory_change_device(struct inventory *inv, const struct inventory_device *device, struct err *e);
 bool inventory_remove_device(struct inventory *inv, const char *name, struct err *e);
 bool inventory_get_device(struct inventory *inv, const char *name, struct inventory_device *out,

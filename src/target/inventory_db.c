@@ -288,7 +288,8 @@ static bool set_up(struct inventory *inv, bool readonly, struct err *e)
     sqlite3_db_config(inv->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     sqlite3_db_config(inv->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     sqlite3_limit(inv->db, SQLITE_LIMIT_LENGTH, 1 << 20);
-    if (sqlite3_exec(inv->db, "PRAGMA foreign_keys = ON", NULL, NULL, NULL) != SQLITE_OK)
+    if (sqlite3_exec(inv->db, "PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON", NULL, NULL, NULL) !=
+        SQLITE_OK)
         return db_fail(inv, e);
 
     bool present;

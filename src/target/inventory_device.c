@@ -1,3 +1,4 @@
+#include <openssl/crypto.h>
 #include <string.h>
 
 #include "target/inventory.h"
@@ -113,18 +114,30 @@ static bool insert_addresses(struct inventory *inv, const struct inventory_devic
     return true;
 }
 
+/* As a blob without end, NULL for none. */
+static void bind_key(sqlite3_stmt *stmt, int parameter, const struct inventory_device *d)
+{
+    if (d->md5_key_len > 0)
+        sqlite3_bind_blob(stmt, parameter, d->md5_key, d->md5_key_len, SQLITE_STATIC);
+    else
+        sqlite3_bind_null(stmt, parameter);
+}
+
 static bool insert_device(struct inventory *inv, struct inventory_device *d, struct err *e)
 {
     struct inventory_device old;
     bool exists;
     if (!find_device(inv, d->name, &old, &exists, e))
         return false;
+    OPENSSL_cleanse(old.md5_key, sizeof old.md5_key);
     if (exists)
         return err_set(e, "device %s exists already", old.name);
     if (!check_site(inv, d, e))
         return false;
-    sqlite3_stmt *stmt = db_prepare(
-        inv, "INSERT INTO device (account_id, site_id, name, asn, enabled) VALUES (?1, ?2, ?3, ?4, ?5)", e);
+    sqlite3_stmt *stmt = db_prepare(inv,
+                                    "INSERT INTO device (account_id, site_id, name, asn, enabled, md5_key) "
+                                    "VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                                    e);
     if (!stmt)
         return false;
     sqlite3_bind_int64(stmt, 1, d->company_id);
@@ -132,6 +145,7 @@ static bool insert_device(struct inventory *inv, struct inventory_device *d, str
     sqlite3_bind_text(stmt, 3, d->name, -1, SQLITE_STATIC);
     db_bind_id(stmt, 4, d->asn);
     sqlite3_bind_int(stmt, 5, d->enabled);
+    bind_key(stmt, 6, d);
     if (!db_run(inv, stmt, e))
         return false;
     d->id = (uint32_t)sqlite3_last_insert_rowid(inv->db);
@@ -149,8 +163,10 @@ static bool update_device(struct inventory *inv, const struct inventory_device *
 {
     if (!check_site(inv, d, e))
         return false;
-    sqlite3_stmt *stmt = db_prepare(
-        inv, "UPDATE device SET site_id = ?3, asn = ?4, enabled = ?5 WHERE id = ?1 AND account_id = ?2", e);
+    sqlite3_stmt *stmt = db_prepare(inv,
+                                    "UPDATE device SET site_id = ?3, asn = ?4, enabled = ?5, md5_key = ?6 "
+                                    "WHERE id = ?1 AND account_id = ?2",
+                                    e);
     if (!stmt)
         return false;
     sqlite3_bind_int64(stmt, 1, d->id);
@@ -158,6 +174,7 @@ static bool update_device(struct inventory *inv, const struct inventory_device *
     db_bind_id(stmt, 3, d->site_id);
     db_bind_id(stmt, 4, d->asn);
     sqlite3_bind_int(stmt, 5, d->enabled);
+    bind_key(stmt, 6, d);
     if (!db_run(inv, stmt, e))
         return false;
     if (sqlite3_changes(inv->db) != 1)

@@ -70,6 +70,17 @@ bool inventory_check_device_name(const char *name, struct err *e)
     return true;
 }
 
+bool inventory_check_md5_key(const uint8_t *key, size_t n, struct err *e)
+{
+    /* Router command lines take no space, and "?" asks them for help. */
+    bool ok = n >= 1 && n <= INVENTORY_MD5_KEY_MAX;
+    for (size_t i = 0; ok && i < n; i++)
+        ok = is_graph((char)key[i]) && key[i] != '?';
+    return ok ||
+           err_set(e, "is not an MD5 password: 1 to %d printable ASCII characters, without space and \"?\"",
+                   INVENTORY_MD5_KEY_MAX);
+}
+
 bool inventory_check_site_name(const char *name, struct err *e)
 {
     size_t n = strnlen(name, INVENTORY_NAME_MAX + 1);

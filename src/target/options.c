@@ -178,6 +178,13 @@ static const struct option table[] = {
              "BGP daemon.",
      .check = check_backend,
      FIELD(given.backend)},
+    {.name = "backend-md5-password-file",
+     .kind = OPTION_STRING,
+     .env = "KBGP_TARGET_BACKEND_MD5_PASSWORD_FILE",
+     .value = "FILE",
+     .help = "tcp backend: the TCP-MD5 password (RFC 2385) that the BGP daemon wants of us, alone in a file. "
+             "SIGHUP reads it again.",
+     FIELD(backend_md5_file)},
     {.name = "collector-json",
      .kind = OPTION_STRING,
      .env = "KBGP_TARGET_COLLECTOR_JSON",
@@ -304,7 +311,9 @@ static bool take_backend(struct target_config *c, struct err *e)
 {
     if (strcmp(c->given.backend, "collector") == 0) {
         c->backend = TARGET_BACKEND_COLLECTOR;
-        return true;
+        return !c->backend_md5_file ||
+               err_set(e, "--backend-md5-password-file: \"%.100s\" would not be used, as the backend is the collector",
+                       c->backend_md5_file);
     }
     c->backend = TARGET_BACKEND_TCP;
     if (c->collector_json)

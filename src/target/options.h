@@ -28,6 +28,7 @@ struct target_config {
     enum target_backend_kind backend;
     char backend_host[TARGET_BACKEND_HOST_MAX + 1]; /* name or address, of a tcp backend */
     uint16_t backend_port;
+    char *backend_md5_file; /* of a tcp backend: the file with its MD5 password, or NULL */
 
     /* Of the collector. */
     char *collector_json; /* file, "-" for stdout, NULL for none */

@@ -1,5 +1,7 @@
 #include "target/service.h"
 
+#include <openssl/evp.h>
+#include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +14,19 @@
 
 /* What a Control stream may hold that the agent does not read. */
 #define TX_MAX (4u << 20)
+/* A review waits while the agent has this much still to read, so that its answers are never pushed out. */
+#define TX_REVIEW_MAX (TX_MAX / 2)
+/* How many addresses are looked up for an agent in one turn of the loop: 2 to 4 ms. A change of one device among
+ * 100,000 must not stop the sessions of the others. */
+#define REVIEW_BATCH 64
+/* Until the next batch. Not 0: libuv would run the timer again in the same turn. */
+#define REVIEW_NEXT_MS 1
+/* How long until a review goes on that waits for the agent to read, or for the database to work again. */
+#define REVIEW_FULL_MS   50
+#define REVIEW_FAILED_MS 1000
+
+#define KEY_SALT_LEN 16
+#define KEY_HASH_LEN 32
 
 struct service {
     struct loop *loop;
@@ -21,6 +36,7 @@ struct service {
     struct list streams;
     struct service_stats stats;
     char backend_pin[9]; /* the same for all: there is one of us */
+    uint8_t key_salt[KEY_SALT_LEN];
 };
 
 /* The Control stream of an agent. */
@@ -35,15 +51,24 @@ struct control_stream {
     struct buf tx; /* messages: a uint32_t length in front of each */
     struct buf rx;
     struct map told; /* what this agent was told, by address */
+    struct list told_order;
     uint64_t seed;
+    /* A review under way: first of what was told, then for keys that were not. */
+    struct loop_timer *review;
+    struct list *review_at; /* the next in `told_order`; its head: that part is over */
+    struct inventory_md5_place md5_at;
+    uint64_t keys_pushed; /* by this review */
+    bool database_failed; /* the last step could not be done: said once */
 };
 
 /* An answer that an agent was given, to see later whether it still holds. */
 struct told {
     struct map_node node;
+    struct list order;
     struct addr address;
     bool blocked;
     uint32_t device_id;
+    uint8_t key_hash[KEY_HASH_LEN]; /* of its MD5 key, salted; zeroes without one */
     char name[INVENTORY_NAME_MAX + 1];
 };
 
@@ -82,6 +107,12 @@ static bool authenticate(struct service *s, struct grpc_call *call, const struct
 
 /* --- Control: sending --- */
 
+static void wipe(struct buf *b)
+{
+    if (buf_len(b) > 0)
+        explicit_bzero(buf_begin(b), buf_len(b));
+}
+
 static void send_response(struct control_stream *cs, const struct control_response *r, const struct addr *proxy)
 {
     struct buf message = {0};
@@ -91,6 +122,7 @@ static void send_response(struct control_stream *cs, const struct control_respon
         buf_append(&cs->tx, buf_begin(&message), len);
         grpc_call_wake(cs->call);
     }
+    wipe(&message); /* it may have a key in it */
     buf_free(&message);
 }
 
@@ -109,6 +141,7 @@ static void on_write(void *arg, uint8_t *dst, size_t n)
 {
     struct control_stream *cs = arg;
     memcpy(dst, buf_begin(&cs->tx), n);
+    explicit_bzero(buf_begin(&cs->tx), n);
     buf_take(&cs->tx, n);
 }
 
@@ -156,22 +189,53 @@ static struct told *find_told(struct control_stream *cs, const struct addr *addr
     return NULL;
 }
 
-static void remember_told(struct control_stream *cs, const struct control_response *r)
+/* What tells a changed key from the old one; the key itself is not kept. */
+static void hash_key(const struct service *s, const struct control_response *r, uint8_t out[static KEY_HASH_LEN])
+{
+    uint8_t input[KEY_SALT_LEN + CONTROL_MD5_MAX];
+    memset(out, 0, KEY_HASH_LEN);
+    if (r->md5_len == 0)
+        return;
+    memcpy(input, s->key_salt, KEY_SALT_LEN);
+    memcpy(input + KEY_SALT_LEN, r->md5, r->md5_len);
+    EVP_Digest(input, KEY_SALT_LEN + r->md5_len, out, NULL, EVP_sha256(), NULL);
+    explicit_bzero(input, sizeof input);
+}
+
+static void fill_told(struct control_stream *cs, struct told *t, const struct control_response *r)
+{
+    t->blocked = r->action == CONTROL_BLOCK_IP;
+    t->device_id = r->device_id;
+    hash_key(cs->service, r, t->key_hash);
+    snprintf(t->name, sizeof t->name, "%.*s", INVENTORY_NAME_MAX, r->device_name);
+}
+
+/* Whether the agent would hear something new. */
+static bool differs(struct control_stream *cs, const struct told *t, const struct control_response *r)
+{
+    uint8_t hash[KEY_HASH_LEN];
+    hash_key(cs->service, r, hash);
+    return t->blocked != (r->action == CONTROL_BLOCK_IP) || t->device_id != r->device_id ||
+           strcmp(t->name, r->device_name) != 0 || memcmp(t->key_hash, hash, sizeof hash) != 0;
+}
+
+/* False: this one will not hear of changes before its answer's time is over. */
+static bool remember_told(struct control_stream *cs, const struct control_response *r)
 {
     struct told *t = find_told(cs, &r->device);
     if (!t) {
         if (cs->told.count >= SERVICE_TOLD_MAX || !(t = calloc(1, sizeof *t)))
-            return; /* this one will not hear of changes before its answer's time is over */
+            return false;
         t->address = r->device;
         t->address.port = 0;
         if (!map_insert(&cs->told, &t->node, addr_ip_hash(&r->device, cs->seed))) {
             free(t);
-            return;
+            return false;
         }
+        list_append(&cs->told_order, &t->order);
     }
-    t->blocked = r->action == CONTROL_BLOCK_IP;
-    t->device_id = r->device_id;
-    snprintf(t->name, sizeof t->name, "%.*s", INVENTORY_NAME_MAX, r->device_name);
+    fill_told(cs, t, r);
+    return true;
 }
 
 static void answer(struct control_stream *cs, const struct control_request *q)
@@ -198,6 +262,114 @@ static void answer(struct control_stream *cs, const struct control_request *q)
     send_response(cs, &r, &q->proxy);
     remember_told(cs, &r);
     control_response_clear(&r);
+}
+
+/* --- what is pushed --- */
+
+/*
+ * The agent's Control stream replicates what concerns it: after the stream has opened, every device with a key
+ * (so that a router's first SYN finds its key in the agent's kernel), and after every change of the inventory
+ * whatever differs from what the agent was told. A step takes one batch; then the loop has its turn.
+ */
+
+static void push(struct control_stream *cs, const struct control_response *r)
+{
+    cs->service->stats.pushes++;
+    cs->keys_pushed += r->md5_len > 0;
+    send_response(cs, r, NULL);
+}
+
+/* False when the database failed: this address must be looked at again. */
+static bool review_told(struct control_stream *cs, struct told *t)
+{
+    struct control_response r;
+    if (!judge(cs, &t->address, &r))
+        return false;
+    if (differs(cs, t, &r)) {
+        push(cs, &r);
+        fill_told(cs, t, &r);
+    }
+    control_response_clear(&r);
+    return true;
+}
+
+static bool review_key(struct control_stream *cs, const struct addr *address)
+{
+    struct control_response r;
+    if (find_told(cs, address))
+        return true;
+    if (!judge(cs, address, &r))
+        return false;
+    /* An address that is in several sites, when the agent has not said its own, is nobody's. One that cannot be
+     * remembered would be pushed at every change: the agent asks when its router comes. */
+    if (r.md5_len > 0 && remember_told(cs, &r))
+        push(cs, &r);
+    control_response_clear(&r);
+    return true;
+}
+
+static bool review_told_batch(struct control_stream *cs)
+{
+    for (int i = 0; i < REVIEW_BATCH && cs->review_at != &cs->told_order; i++) {
+        if (!review_told(cs, LIST_ITEM(cs->review_at, struct told, order)))
+            return false;
+        cs->review_at = cs->review_at->next;
+    }
+    return true;
+}
+
+/* *more: whether there may be more of them. */
+static bool review_key_batch(struct control_stream *cs, bool *more)
+{
+    struct addr addresses[REVIEW_BATCH];
+    struct inventory_md5_place place = cs->md5_at;
+    struct err e = {{0}};
+    size_t n;
+    if (!inventory_next_md5_addresses(cs->service->inventory, cs->company_id, cs->site_id, &place, addresses,
+                                      REVIEW_BATCH, &n, &e)) {
+        if (!cs->database_failed)
+            log_error("cannot look for MD5 keys to push, trying again", LOG_STR("error", e.text));
+        return false;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (!review_key(cs, &addresses[i]))
+            return false;
+    *more = place.device_id != cs->md5_at.device_id || place.position != cs->md5_at.position;
+    cs->md5_at = place;
+    return true;
+}
+
+static void on_review_step(void *arg)
+{
+    struct control_stream *cs = arg;
+    char text[ADDR_TEXT_MAX];
+    bool more = true, ok = true;
+    if (buf_len(&cs->tx) > TX_REVIEW_MAX) {
+        loop_timer_start(cs->review, REVIEW_FULL_MS, 0);
+        return;
+    }
+    if (cs->review_at != &cs->told_order)
+        ok = review_told_batch(cs);
+    else
+        ok = review_key_batch(cs, &more);
+    cs->database_failed = !ok;
+    if (!ok || more) {
+        loop_timer_start(cs->review, ok ? REVIEW_NEXT_MS : REVIEW_FAILED_MS, 0);
+        return;
+    }
+    if (cs->keys_pushed > 0)
+        log_info("MD5 keys pushed to the agent", LOG_STR("agent", addr_text(&cs->peer, text)),
+                 LOG_STR("instance", cs->instance), LOG_NUM("site", cs->site_id),
+                 LOG_NUM("addresses", cs->keys_pushed));
+}
+
+/* Also while one is under way: then all is looked at again. */
+static void begin_review(struct control_stream *cs)
+{
+    cs->review_at = cs->told_order.next;
+    cs->md5_at = (struct inventory_md5_place){0};
+    cs->keys_pushed = 0;
+    loop_timer_start(cs->review, 0, 0);
 }
 
 /* --- Control: receiving --- */
@@ -248,8 +420,10 @@ static void control_stream_free(struct control_stream *cs)
             free(t);
         }
     map_free(&cs->told);
+    loop_timer_free(cs->review);
     list_remove(&cs->node);
     cs->service->stats.agents--;
+    wipe(&cs->tx);
     buf_free(&cs->tx);
     buf_free(&cs->rx);
     free(cs);
@@ -302,10 +476,14 @@ static void control_call(struct service *s, struct grpc_call *call, const struct
     snprintf(cs->email, sizeof cs->email, "%s", caller.email);
     snprintf(cs->instance, sizeof cs->instance, "%s", caller.instance);
     snprintf(cs->version, sizeof cs->version, "%s", caller.version);
+    list_init(&cs->told_order);
+    cs->review_at = &cs->told_order;
+    cs->review = loop_timer_new(s->loop, on_review_step, cs);
     list_append(&s->streams, &cs->node);
     s->stats.agents++;
     log_info("agent connected", LOG_STR("agent", addr_text(peer, text)), LOG_STR("email", cs->email),
              LOG_STR("instance", cs->instance), LOG_STR("version", cs->version), LOG_NUM("site", cs->site_id));
+    begin_review(cs);
     grpc_call_accept(call, NULL, &control_ops, cs);
 }
 
@@ -360,26 +538,6 @@ const struct grpc_server_ops service_ops = {.call = on_call};
 
 /* --- changes of the inventory --- */
 
-static void review_stream(struct control_stream *cs)
-{
-    for (size_t i = 0; i < cs->told.n_buckets; i++)
-        for (struct map_node *n = cs->told.buckets[i]; n; n = n->next) {
-            struct told *t = MAP_ITEM(n, struct told, node);
-            struct control_response r;
-            if (!judge(cs, &t->address, &r))
-                return;
-            bool blocked = r.action == CONTROL_BLOCK_IP;
-            if (blocked != t->blocked || r.device_id != t->device_id || strcmp(r.device_name, t->name) != 0) {
-                cs->service->stats.pushes++;
-                send_response(cs, &r, NULL);
-                t->blocked = blocked;
-                t->device_id = r.device_id;
-                snprintf(t->name, sizeof t->name, "%.*s", INVENTORY_NAME_MAX, r.device_name);
-            }
-            control_response_clear(&r);
-        }
-}
-
 static bool still_allowed(void *arg, const struct registry_session *rs)
 {
     struct service *s = arg;
@@ -400,7 +558,7 @@ static void on_review(void *arg)
     if (!inventory_changed(s->inventory))
         return;
     LIST_FOREACH (node, &s->streams)
-        review_stream(LIST_ITEM(node, struct control_stream, node));
+        begin_review(LIST_ITEM(node, struct control_stream, node));
     registry_review(s->registry, still_allowed, s);
 }
 
@@ -416,6 +574,10 @@ struct service *service_new(struct loop *loop, struct inventory *inventory, stru
     s->registry = registry;
     list_init(&s->streams);
     snprintf(s->backend_pin, sizeof s->backend_pin, "%08x", (unsigned)(random_u64() & 0xffffffff));
+    if (RAND_bytes(s->key_salt, sizeof s->key_salt) != 1) {
+        free(s);
+        return NULL;
+    }
     s->review = loop_timer_new(loop, on_review, s);
     loop_timer_start(s->review, SERVICE_REVIEW_MS, SERVICE_REVIEW_MS);
     return s;

@@ -85,11 +85,22 @@ static bool open_inventory(struct target *t, struct err *e)
     return t->inventory != NULL;
 }
 
+/* The MD5 keys that pass through our memory must not end up in a file. (systemd-coredump heeds the limit, too.) */
+static void forbid_core_dumps(void)
+{
+    struct rlimit lim;
+    if (getrlimit(RLIMIT_CORE, &lim) == 0) {
+        lim.rlim_cur = 0;
+        setrlimit(RLIMIT_CORE, &lim);
+    }
+}
+
 static bool start(struct target *t, struct err *e)
 {
     struct target_config *c = t->config;
     char text[ADDR_TEXT_MAX];
     raise_descriptor_limit();
+    forbid_core_dumps();
     t->loop = loop_new(e);
     if (!t->loop || !open_inventory(t, e))
         return false;

@@ -40,6 +40,7 @@ class Bird(Router):
             lines.append("}")
         for p in self.peers.values():
             port = f" port {p.port}" if p.port else ""
+            password = f' password "{p.password}";' if p.password else ""
             passive = "" if p.port else "passive on;"
             both = [("ipv6" if p.ipv6 else "ipv4")] if self.families == "own" else ["ipv4", "ipv6"]
             channels = "".join(f"  {f} {{ import all; export where source = RTS_STATIC; next hop address {NEXT_HOP[f]}; }};\n"
@@ -47,10 +48,17 @@ class Bird(Router):
             lines.append(f"""protocol bgp {p.name} {{
   local {p.local} port {self.listen_port} as {p.asn};
   neighbor {p.neighbor}{port} as {p.neighbor_asn};
-  multihop; strict bind on; {passive} hold time {p.hold_time};
+  multihop; strict bind on; {passive} hold time {p.hold_time};{password}
   connect delay time 1; connect retry time 2; error wait time 1, 2; error forget time 10;
 {channels}}}""")
         return "\n".join(lines) + "\n"
+
+    def set_password(self, name, password):
+        """What an operator does: the configuration changes and is read again. BIRD restarts the session then."""
+        self.peers[name].password = password
+        (self.workdir / f"{self.name}.conf").write_text(self._config())
+        done = self.ctl("configure")
+        assert "Reconfigur" in done, done
 
     def wait_ready(self):
         def answers():

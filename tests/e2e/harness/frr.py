@@ -39,6 +39,7 @@ class Frr(Router):
             n = f" neighbor {p.neighbor}"
             lines += [f"{n} remote-as {p.neighbor_asn}", f"{n} update-source {p.local}", f"{n} disable-connected-check",
                       f"{n} timers {p.hold_time // 3} {p.hold_time}", f"{n} timers connect 2"]
+            lines += [f"{n} password {p.password}"] if p.password else []
             lines += [f"{n} port {p.port}"] if p.port else [f"{n} passive"]
             if p.asn != p.neighbor_asn:
                 lines.append(f"{n} ebgp-multihop 64")

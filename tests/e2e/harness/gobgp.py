@@ -42,7 +42,8 @@ class GoBgp(Router):
             lines.append(f"local-address-list = {json.dumps(self.listen_addresses)}")
         for p in self.peers.values():
             lines += ["[[neighbors]]", "[neighbors.config]", f'neighbor-address = "{p.neighbor}"',
-                      f"peer-as = {p.neighbor_asn}", "[neighbors.transport.config]", f'local-address = "{p.local}"']
+                      f"peer-as = {p.neighbor_asn}", *([f'auth-password = "{p.password}"'] if p.password else []),
+                      "[neighbors.transport.config]", f'local-address = "{p.local}"']
             lines += [f"remote-port = {p.port}"] if p.port else ["passive-mode = true"]
             lines += ["[neighbors.timers.config]", "connect-retry = 5", f"hold-time = {p.hold_time}",
                       f"keepalive-interval = {p.hold_time // 3}", "idle-hold-time-after-reset = 2"]

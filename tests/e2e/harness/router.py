@@ -16,7 +16,7 @@ NEXT_HOP = {"ipv4": "192.0.2.1", "ipv6": "2001:db8:ffff::1"}
 class Peer:
     """
     A BGP neighbour. `name` is a word for the configuration; `port` None: the daemon does not connect, it waits for the
-    neighbour (who must then come from `neighbor`).
+    neighbour (who must then come from `neighbor`). With a `password`, every segment is signed (RFC 2385).
     """
 
     name: str
@@ -26,6 +26,7 @@ class Peer:
     asn: int = 65001
     neighbor_asn: int = 65001
     hold_time: int = 90
+    password: str | None = None  # TCP MD5
 
     @property
     def ipv6(self):

@@ -42,6 +42,16 @@ class Inventory:
         words += ["--asn", asn] if asn is not None else []
         self.run("device", "add", name, *words)
 
+    def set_password(self, name, password):
+        """The device's MD5 password (None: it goes), handed over in a file that does not stay."""
+        if password is None:
+            self.run("device", "set", name, "--no-md5-password")
+            return
+        file = self.db.parent / f"{name}.password"
+        file.write_text(f"{password}\n")
+        self.run("device", "set", name, "--md5-password-file", file)
+        file.unlink()
+
     def devices(self):
         """The list of `device list --json`."""
         listed = json.loads(self.run("device", "list", "--json").stdout)

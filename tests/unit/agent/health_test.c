@@ -183,6 +183,11 @@ static void each_check_counts(void **state)
     assert_int_equal(h.results[HEALTH_MEMORY], HEALTH_FAILED);
     assert_int_equal(health_status(&h, now), HEALTH_FAILING);
     f.memory_is_full = false;
+    f.capture_lost = true;
+    run(false);
+    assert_int_equal(h.results[HEALTH_CAPTURE], HEALTH_FAILED);
+    assert_int_equal(health_status(&h, now), HEALTH_FAILING);
+    f.capture_lost = false;
     f.stopping = true;
     run(false);
     assert_int_equal(health_status(&h, now), HEALTH_FAILING);

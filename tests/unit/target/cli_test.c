@@ -40,7 +40,7 @@ static int tear_down(void **state)
 {
     struct fixture *f = *state;
     /* A reader that closes last leaves SQLite's two helpers behind. */
-    static const char *const names[] = {"kbgp.db", "kbgp.db-wal", "kbgp.db-shm", "out", "err"};
+    static const char *const names[] = {"kbgp.db", "kbgp.db-wal", "kbgp.db-shm", "out", "err", "key"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[100];
         snprintf(path, sizeof path, "%s/%s", f->dir, names[i]);
@@ -273,13 +273,98 @@ static void lists_are_aligned_for_people(void **state)
     assert_code(f, 0, "device add a-long-name --address 192.0.2.1 --site fra1 --asn 65010");
     assert_code(f, 0, "device add r2 --address 2001:db8::1");
     assert_code(f, 0, "device list");
-    assert_string_equal(f->out, "ID  NAME         ADDRESSES    SITE      AS     STATE    ACCOUNT\n"
-                                "1   a-long-name  192.0.2.1    1 (fra1)  65010  enabled  ann@example.com\n"
-                                "2   r2           2001:db8::1  -         -      enabled  ann@example.com\n");
+    assert_string_equal(f->out,
+                        "ID  NAME         ADDRESSES    SITE      AS     MD5  STATE    ACCOUNT\n"
+                        "1   a-long-name  192.0.2.1    1 (fra1)  65010  -    enabled  ann@example.com\n"
+                        "2   r2           2001:db8::1  -         -      -    enabled  ann@example.com\n");
     assert_string_equal(f->err, "");
     assert_code(f, 0, "site list");
     assert_string_equal(f->out, "ID  NAME  DEVICES  ACCOUNT\n"
                                 "1   fra1  1        ann@example.com\n");
+}
+
+/* The device's key as the server will read it, "" for none. */
+static void read_key(struct fixture *f, const char *name, char key[static INVENTORY_MD5_KEY_MAX + 1])
+{
+    struct err e;
+    struct inventory_device d;
+    struct inventory *inv = inventory_open(f->db, true, &e);
+    assert_non_null(inv);
+    assert_true(inventory_get_device(inv, name, &d, &e));
+    inventory_close(inv);
+    memcpy(key, d.md5_key, d.md5_key_len);
+    key[d.md5_key_len] = 0;
+}
+
+static void write_key(struct fixture *f, const char *content, size_t n)
+{
+    char path[100];
+    snprintf(path, sizeof path, "%s/key", f->dir);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(content, 1, n, file), n);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void an_md5_password_comes_from_a_file(void **state)
+{
+    struct fixture *f = *state;
+    char key[INVENTORY_MD5_KEY_MAX + 1], words[200], longest[INVENTORY_MD5_KEY_MAX + 3];
+    assert_code(f, 0, "account add ann@example.com");
+    write_key(f, "s3cr3t!\n", 8);
+    snprintf(words, sizeof words, "device add r1 --address 192.0.2.1 --md5-password-file %s/key", f->dir);
+    assert_code(f, 0, words);
+    read_key(f, "r1", key);
+    assert_string_equal(key, "s3cr3t!");
+    assert_code(f, 0, "device list");
+    assert_holds(f->out, " set  enabled ");
+    assert_null(strstr(f->out, "s3cr3t"));
+    json_t *devices = json_of(f, "device list --json");
+    assert_true(json_is_true(json_object_get(json_array_get(devices, 0), "md5")));
+    json_decref(devices);
+
+    /* Other changes leave it alone. */
+    assert_code(f, 0, "device set r1 --asn 65010");
+    assert_code(f, 0, "device disable r1");
+    assert_code(f, 0, "device enable r1");
+    read_key(f, "r1", key);
+    assert_string_equal(key, "s3cr3t!");
+
+    memset(longest, 'x', sizeof longest);
+    memcpy(longest + INVENTORY_MD5_KEY_MAX, "\r\n", 2);
+    write_key(f, longest, INVENTORY_MD5_KEY_MAX + 2);
+    snprintf(words, sizeof words, "device set r1 --md5-password-file %s/key", f->dir);
+    assert_code(f, 0, words);
+    read_key(f, "r1", key);
+    assert_int_equal(strlen(key), INVENTORY_MD5_KEY_MAX);
+
+    /* What is not accepted changes nothing, and is named by its file, not by what is in it. */
+    static const struct {
+        const char *content;
+        size_t n;
+    } bad[] = {{"", 0},         {"\n", 1},     {"hush word\n", 10},   {"hush?\n", 6},
+               {"hush\n\n", 6}, {"hush\0", 5}, {"hush\xc3\xa4\n", 7}, {"\thush", 5}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        write_key(f, bad[i].content, bad[i].n);
+        assert_code(f, 1, words);
+        assert_holds(f->err, "/key: is not an MD5 password: 1 to 80 printable ASCII characters");
+        assert_null(strstr(f->err, "hush"));
+    }
+    memset(longest, 'x', sizeof longest);
+    write_key(f, longest, INVENTORY_MD5_KEY_MAX + 1);
+    assert_code(f, 1, words);
+    read_key(f, "r1", key);
+    assert_int_equal(strlen(key), INVENTORY_MD5_KEY_MAX);
+    assert_code(f, 1, "device set r1 --md5-password-file /nonexistent");
+    assert_holds(f->err, "--md5-password-file: /nonexistent: cannot be read: No such file or directory");
+    assert_code(f, 2, "device set r1 --md5-password-file x --no-md5-password");
+    assert_holds(f->err, "exclude each other");
+
+    assert_code(f, 0, "device set r1 --no-md5-password");
+    read_key(f, "r1", key);
+    assert_string_equal(key, "");
+    assert_code(f, 0, "device list");
+    assert_holds(f->out, " -    enabled ");
 }
 
 static void a_device_is_changed_and_removed(void **state)
@@ -293,11 +378,11 @@ static void a_device_is_changed_and_removed(void **state)
     assert_holds(f->out, " 192.0.2.7,192.0.2.8  1 (fra1)  65010 ");
     assert_code(f, 0, "device set r1 --site 0 --asn 65011");
     assert_code(f, 0, "device list");
-    assert_holds(f->out, " 192.0.2.7,192.0.2.8  -     65011  enabled ");
+    assert_holds(f->out, " 192.0.2.7,192.0.2.8  -     65011  -    enabled ");
     assert_code(f, 0, "device set r1 --site 1 --asn 0");
     assert_code(f, 0, "device disable r1");
     assert_code(f, 0, "device list");
-    assert_holds(f->out, " 192.0.2.7,192.0.2.8  1 (fra1)  -   disabled ");
+    assert_holds(f->out, " 192.0.2.7,192.0.2.8  1 (fra1)  -   -    disabled ");
     assert_code(f, 0, "device enable r1");
     assert_code(f, 0, "device list");
     assert_holds(f->out, "enabled");
@@ -372,7 +457,7 @@ static void bad_usage_is_code_2_and_says_what_is_accepted(void **state)
         {"device add r1 --address 192.0.2.1 --site 4294967296", "--site: \"4294967296\" is not a site id"},
         {"device add r1 --address 192.0.2.1 --account ann", "--account: \"ann\" is not an email address"},
         {"device add r1 --adress 192.0.2.1", "unknown flag --adress"},
-        {"device set r1", "give --address, --site or --asn"},
+        {"device set r1", "give --address, --site, --asn, --md5-password-file or --no-md5-password"},
         {"device list extra", "unexpected argument \"extra\""},
         {"device list --json=perhaps", "--json"},
         {"account add", "EMAIL is missing"},
@@ -445,6 +530,7 @@ int main(void)
         TEST(a_token_that_cannot_be_written_is_a_failure),
         TEST(devices_come_back_as_json),
         TEST(lists_are_aligned_for_people),
+        TEST(an_md5_password_comes_from_a_file),
         TEST(a_device_is_changed_and_removed),
         TEST(whose_a_device_is),
         TEST(bad_usage_is_code_2_and_says_what_is_accepted),

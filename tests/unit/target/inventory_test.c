@@ -726,6 +726,60 @@ static void lists_in_order_and_by_site(void **state)
     assert_string_equal(first.text, "z1 ");
 }
 
+/* The addresses that inventory_next_md5_addresses() gives in batches of `max`. */
+static const char *keyed(struct fixture *f, uint32_t company, uint32_t site, size_t max, char out[static 400])
+{
+    struct inventory_md5_place place = {0};
+    struct addr batch[8];
+    char text[ADDR_TEXT_MAX];
+    size_t n, len = 0;
+    out[0] = 0;
+    do {
+        assert_true(inventory_next_md5_addresses(f->inv, company, site, &place, batch, max, &n, &f->e));
+        assert_true(n <= max);
+        for (size_t i = 0; i < n; i++)
+            len += (size_t)snprintf(out + len, 400 - len, "%s ", addr_ip_text(&batch[i], text));
+    } while (n > 0);
+    return out;
+}
+
+static void gives_the_addresses_that_have_a_key(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t ann = add_account(f, "ann@example.com"), bob = add_account(f, "bob@example.com");
+    uint32_t fra = add_site(f, ann, "fra", 0), ams = add_site(f, ann, "ams", 0);
+    char text[400];
+    assert_string_equal(keyed(f, ann, 0, 8, text), "");
+    struct inventory_device d = {.company_id = ann,
+                                 .site_id = fra,
+                                 .enabled = true,
+                                 .name = "three",
+                                 .md5_key = "key",
+                                 .md5_key_len = 3,
+                                 .address_count = 3};
+    d.addresses[0] = ip("10.0.0.9");
+    d.addresses[1] = ip("2001:db8::1");
+    d.addresses[2] = ip("10.0.0.1");
+    assert_true(inventory_add_device(f->inv, &d, &f->e));
+    assert_true(try_device(f, ann, ams, "other_site", "10.0.0.9"));
+    assert_true(try_device(f, ann, 0, "no_site", "10.0.0.4"));
+    assert_true(try_device(f, bob, 0, "anothers", "10.0.0.5"));
+    assert_true(try_device(f, ann, fra, "disabled", "10.0.0.6"));
+    assert_true(try_device(f, ann, fra, "last", "10.0.0.7"));
+    sql(f, "UPDATE device SET md5_key = x'6b6579'; UPDATE device SET enabled = 0 WHERE name = 'disabled'");
+    assert_true(try_device(f, ann, fra, "without", "10.0.0.8"));
+    for (size_t max = 1; max <= 8; max++) {
+        assert_string_equal(keyed(f, ann, fra, max, text), "10.0.0.9 2001:db8::1 10.0.0.1 10.0.0.7 ");
+        assert_string_equal(keyed(f, ann, ams, max, text), "10.0.0.9 ");
+        assert_string_equal(keyed(f, ann, 0, max, text),
+                            "10.0.0.9 2001:db8::1 10.0.0.1 10.0.0.9 10.0.0.4 10.0.0.7 ");
+        assert_string_equal(keyed(f, bob, 0, max, text), "10.0.0.5 ");
+    }
+    d.md5_key_len = 0;
+    assert_true(inventory_change_device(f->inv, &d, &f->e));
+    assert_string_equal(keyed(f, ann, fra, 2, text), "10.0.0.7 ");
+}
+
 /* --- the server beside the commands --- */
 
 static void the_server_sees_what_a_command_changed(void **state)
@@ -903,6 +957,7 @@ int main(void)
         TEST(link_local_addresses_have_no_interface_here),
         TEST(a_change_is_whole_or_not_at_all),
         TEST(lists_in_order_and_by_site),
+        TEST(gives_the_addresses_that_have_a_key),
         TEST(the_server_sees_what_a_command_changed),
         TEST(questions_leave_no_transaction_open),
         TEST(damaged_rows_are_told_and_passed_over),

@@ -249,6 +249,10 @@ static void backends(void **state)
     assert_ok(f, words);
     assert_refused(f, "--insecure --backend tcp://a:1 --collector-json x.json",
                    "--collector-json: \"x.json\"");
+    assert_refused(f, "--insecure --backend-md5-password-file key",
+                   "--backend-md5-password-file: \"key\" would not be used, as the backend is the collector");
+    assert_ok(f, "--insecure --backend tcp://a:1 --backend-md5-password-file key");
+    assert_string_equal(f->config.backend_md5_file, "key");
 }
 
 static void other_values_are_checked(void **state)
@@ -308,10 +312,11 @@ static void help_and_version_need_nothing_else(void **state)
     target_options_help(out);
     fclose(out);
     static const char *const flags_of_serve[] = {
-        "--db",        "--listen",         "--tls-cert",           "--tls-key",           "--insecure",
-        "--backend",   "--collector-json", "--local-as",           "--router-id",         "--hold-time",
-        "--log-level", "--human-logs",     "--metrics-addr",       "--metrics-port",      "--max-sessions",
-        "--version",   "--help",           "KBGP_TARGET_TLS_CERT", "0.0.0.0:443,[::]:443"};
+        "--db",           "--listen",       "--tls-cert",           "--tls-key",
+        "--insecure",     "--backend",      "--collector-json",     "--local-as",
+        "--router-id",    "--hold-time",    "--log-level",          "--human-logs",
+        "--metrics-addr", "--metrics-port", "--max-sessions",       "--backend-md5-password-file",
+        "--version",      "--help",         "KBGP_TARGET_TLS_CERT", "0.0.0.0:443,[::]:443"};
     for (size_t i = 0; i < sizeof flags_of_serve / sizeof *flags_of_serve; i++)
         if (!strstr(text, flags_of_serve[i]))
             fail_msg("the help lacks %s", flags_of_serve[i]);
