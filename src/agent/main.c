@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <string.h>
 
 #include "agent/agent.h"
 #include "agent/check.h"
@@ -26,6 +27,9 @@ static int run(struct agent_config *config)
 
 int main(int argc, char **argv)
 {
+    /* For the build, not for people: no word of it stands in --help. */
+    if (argc == 3 && strcmp(argv[1], "--generate") == 0)
+        return agent_options_doc(argv[2], stdin, stdout) && fflush(stdout) == 0 ? 0 : 2;
     struct agent_config config;
     struct err e;
     int code = 0;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "daemon/env_file.h"
+#include "daemon/options_doc.h"
 
 /* The defaults that do not stand in the table as text. */
 #define DEFAULT_TARGET_PORT 443
@@ -351,6 +352,8 @@ static const struct option table[] = {
     {.name = "version", .kind = OPTION_BOOL, .help = "Print the version and exit", FIELD(version)},
 };
 
+#define TABLE .table = table, .count = sizeof table / sizeof table[0]
+
 /* In the order of enum agent_command, from AGENT_CHECK on. */
 static const char *const commands[] = {"check", "status", "sessions", NULL};
 
@@ -371,8 +374,7 @@ static const struct options options = {
               "a value is a boolean: --insecure or --insecure=false. A flag beats its variable. Web\n"
               "proxies come from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.",
     .commands = commands,
-    .table = table,
-    .count = sizeof table / sizeof table[0],
+    TABLE,
 };
 
 /* --- the token --- */
@@ -662,4 +664,23 @@ void agent_options_free(struct agent_config *config)
 void agent_options_help(FILE *out)
 {
     options_help(&options, out);
+}
+
+bool agent_options_doc(const char *what, FILE *template, FILE *out)
+{
+    static const struct doc_command documented[] = {
+        {"check", .help = "Try everything that the agent needs, and say what to do about what fails.", TABLE},
+        {"status", .help = "Show the state of the running agent.", TABLE},
+        {"sessions", .help = "Show the sessions of the running agent.", TABLE},
+    };
+    _Static_assert(sizeof documented / sizeof *documented == sizeof commands / sizeof *commands - 1,
+                   "each command is documented");
+    static const struct doc_program program = {
+        .name = "kbgp",
+        .version = KBGP_VERSION,
+        TABLE,
+        .commands = documented,
+        .command_count = sizeof documented / sizeof *documented,
+    };
+    return options_doc_write(&program, what, template, out);
 }

@@ -90,6 +90,12 @@ void agent_options_free(struct agent_config *config);
 void agent_options_help(FILE *out);
 
 /*
+ * What the build installs beside the program, made from the option table: see options_doc_write(). False when
+ * `what` is nothing that it knows.
+ */
+bool agent_options_doc(const char *what, FILE *template, FILE *out);
+
+/*
  * Reads a token from a file again: white space at the end is dropped. Waits for nothing, not even for the
  * writer of a pipe. On failure `token` is not changed and the reason names the path.
  */

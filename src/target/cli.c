@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/options_doc.h"
 #include "target/cli_command.h"
+#include "target/options.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -250,4 +252,30 @@ int target_cli(int argc, char **argv)
     }
     options_free(&options, &cli.args);
     return code;
+}
+
+bool target_cli_doc(const char *what, FILE *template, FILE *out)
+{
+    char names[COUNT(commands)][40];
+    struct doc_command documented[COUNT(commands) + 1] = {
+        {.name = "serve",
+         .help = "Take BGP sessions from agents and hand them to a collector or BGP daemon."}};
+    documented[0].table = target_options_table(&documented[0].count);
+    for (size_t i = 0; i < COUNT(commands); i++) {
+        const struct command *c = &commands[i];
+        snprintf(names[i], sizeof names[i], "%s %s", c->noun, c->verb);
+        documented[i + 1] = (struct doc_command){.name = names[i],
+                                                 .word = c->word,
+                                                 .help = c->help,
+                                                 .table = c->options,
+                                                 .count = c->option_count};
+    }
+    struct doc_program program = {
+        .name = "kbgp-target",
+        .version = KBGP_VERSION,
+        .commands = documented,
+        .command_count = COUNT(documented),
+        .service = "serve",
+    };
+    return options_doc_write(&program, what, template, out);
 }

@@ -42,6 +42,9 @@ static int serve(int argc, char **argv)
 int main(int argc, char **argv)
 {
     const char *command = argc > 1 ? argv[1] : "";
+    /* For the build, not for people: no word of it stands in --help. */
+    if (argc == 3 && strcmp(command, "--generate") == 0)
+        return target_cli_doc(argv[2], stdin, stdout) && fflush(stdout) == 0 ? 0 : 2;
     if (strcmp(command, "serve") == 0)
         return serve(argc - 1, argv + 1);
     if (strcmp(command, "account") == 0 || strcmp(command, "site") == 0 || strcmp(command, "device") == 0)

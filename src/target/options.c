@@ -361,3 +361,9 @@ void target_options_help(FILE *out)
 {
     options_help(&options, out);
 }
+
+const struct option *target_options_table(size_t *count)
+{
+    *count = options.count;
+    return options.table;
+}

@@ -60,4 +60,7 @@ enum options_result target_options_load(int argc, char **argv, struct target_con
 void target_options_free(struct target_config *config);
 void target_options_help(FILE *out);
 
+/* The table itself, for the pages made from it (daemon/options_doc.h). */
+const struct option *target_options_table(size_t *count);
+
 #endif
