@@ -130,7 +130,8 @@ static void open_session(struct session *s)
     setsockopt(s->router.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (bind(s->router.fd, (struct sockaddr *)&src, sizeof src) != 0)
         die("bind");
-    if (connect(s->router.fd, (struct sockaddr *)&opt.connect, sizeof opt.connect) != 0 && errno != EINPROGRESS)
+    if (connect(s->router.fd, (struct sockaddr *)&opt.connect, sizeof opt.connect) != 0 &&
+        errno != EINPROGRESS)
         die("connect");
     s->router.s = s;
     arm(&s->router, EPOLLIN | EPOLLOUT);
@@ -358,7 +359,8 @@ static void flood(void)
     while (now() - t0 < opt.seconds || (open > 0 && now() - t0 < opt.seconds + 15)) {
         while (now() - t0 < opt.seconds && n < (now() - t0) * opt.rounds && open < 20000) {
             struct session *s = calloc(1, sizeof *s);
-            struct sockaddr_in src = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f090001u + n % 60000)};
+            struct sockaddr_in src = {.sin_family = AF_INET,
+                                      .sin_addr.s_addr = htonl(0x7f090001u + n % 60000)};
             s->router.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
             s->router.s = s;
             s->ping_at = now();
@@ -382,13 +384,15 @@ static void flood(void)
             free(e->s);
         }
     }
-    printf("{\"mode\":\"flood\",\"attempts\":%u,\"refused\":%u,\"still_open\":%u,\"longest_ms\":%.1f,\"seconds\":%.1f", n,
-           refused, open, longest * 1e3, now() - t0);
+    printf("{\"mode\":\"flood\",\"attempts\":%u,\"refused\":%u,\"still_open\":%u,\"longest_ms\":%.1f,"
+           "\"seconds\":%.1f",
+           n, refused, open, longest * 1e3, now() - t0);
 }
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: load up|down|ping|idle|setup|flood --connect HOST:PORT [--listen HOST:PORT] [--sessions N] [--bytes N]\n"
+    fprintf(stderr, "usage: load up|down|ping|idle|setup|flood --connect HOST:PORT [--listen HOST:PORT] "
+                    "[--sessions N] [--bytes N]\n"
                     "       [--rounds N] [--seconds N] [--pids A,B] [--same-source]\n");
     exit(2);
 }
@@ -449,7 +453,8 @@ int main(int argc, char **argv)
     listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     int one = 1;
     setsockopt(listen_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (bind(listen_fd, (struct sockaddr *)&opt.listen, sizeof opt.listen) != 0 || listen(listen_fd, 4096) != 0)
+    if (bind(listen_fd, (struct sockaddr *)&opt.listen, sizeof opt.listen) != 0 ||
+        listen(listen_fd, 4096) != 0)
         die("listen");
     struct epoll_event ev = {.events = EPOLLIN};
     epoll_ctl(ep, EPOLL_CTL_ADD, listen_fd, &ev);
@@ -511,7 +516,8 @@ int main(int argc, char **argv)
     double t = now() - t0;
     printf("{\"mode\":\"%s\",\"sessions\":%u,\"seconds\":%.4f", opt.mode, opt.sessions, t);
     if (mode_is("up") || mode_is("down"))
-        printf(",\"bytes\":%llu,\"gbit_s\":%.3f", (unsigned long long)(opt.bytes / opt.sessions * opt.sessions),
+        printf(",\"bytes\":%llu,\"gbit_s\":%.3f",
+               (unsigned long long)(opt.bytes / opt.sessions * opt.sessions),
                (double)(opt.bytes / opt.sessions * opt.sessions) * 8 / t / 1e9);
     if (mode_is("setup"))
         printf(",\"per_second\":%.0f", opt.sessions / t);

@@ -196,7 +196,8 @@ static bool start_md5(struct agent *a, struct err *e)
         return true;
     if (!md5_start(a->host.md5, a->listeners, a->n_listeners, c->md5_interface, e))
         return false;
-    log_info("TCP-MD5 is on: watching for signed connection attempts", LOG_STR("interface", c->md5_interface));
+    log_info("TCP-MD5 is on: watching for signed connection attempts",
+             LOG_STR("interface", c->md5_interface));
     return true;
 }
 
@@ -208,7 +209,8 @@ static bool choose_proxy(struct agent *a, struct err *e)
     if (!web_proxy_for(c->insecure ? "http" : "https", c->target_host, c->target_port, &proxy, e))
         return false;
     if (proxy.name[0])
-        log_info("connecting through a web proxy", LOG_STR("proxy", proxy.name), LOG_STR("target", c->target));
+        log_info("connecting through a web proxy", LOG_STR("proxy", proxy.name),
+                 LOG_STR("target", c->target));
     web_proxy_forget(&proxy);
     return true;
 }
@@ -258,7 +260,8 @@ static bool start(struct agent *a, struct err *e)
                                   .site_id = (uint32_t)c->site_id,
                                   .version = KBGP_VERSION,
                                   .instance = a->instance.text};
-    bridge_pool_init(&h->pool, a->loop, arena_new(DEVICE_SESSIONS_MAX, sizeof(struct session), RING_BLOCKS, e));
+    bridge_pool_init(&h->pool, a->loop,
+                     arena_new(DEVICE_SESSIONS_MAX, sizeof(struct session), RING_BLOCKS, e));
     if (!h->pool.arena)
         return false;
     a->api = api_new(a->loop, &c->metrics, agent_routes, agent_n_routes, a, e);

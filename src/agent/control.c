@@ -204,7 +204,8 @@ static void on_closed(void *arg, const struct grpc_status *status)
     enum grpc_channel_state state = grpc_channel_state(c->channel);
     bool connected = state == GRPC_CHANNEL_READY || state == GRPC_CHANNEL_DRAINING;
     if (was_up && state == GRPC_CHANNEL_READY)
-        c->stats.reconnects[status->code == GRPC_UNAUTHENTICATED ? CONTROL_RECONNECT_AUTH : CONTROL_RECONNECT_ENDED]++;
+        c->stats.reconnects[status->code == GRPC_UNAUTHENTICATED ? CONTROL_RECONNECT_AUTH
+                                                                 : CONTROL_RECONNECT_ENDED]++;
     else if (was_up && state == GRPC_CHANNEL_DRAINING)
         c->stats.reconnects[CONTROL_RECONNECT_GOAWAY]++;
     else
@@ -242,7 +243,8 @@ static void on_heartbeat_wait(void *arg)
 /* --- receiving --- */
 
 /* `logged`: the denial, if it is one, has its line already. */
-static void serve_group(struct control *c, struct control_group *g, const struct control_response *r, bool logged)
+static void serve_group(struct control *c, struct control_group *g, const struct control_response *r,
+                        bool logged)
 {
     bool first = !logged;
     while (!list_empty(&g->waiters)) {
@@ -373,8 +375,8 @@ static void open_call(struct control *c)
         /* Not connected: on_up() comes back here. Connected: the server takes no call now. */
         if (grpc_channel_state(c->channel) == GRPC_CHANNEL_READY) {
             int64_t wait = backoff_next(&c->backoff, random_u64());
-            log_warn("the target takes no Control stream on this connection", LOG_STR("target", c->config.authority),
-                     LOG_NUM("retry-ms", wait));
+            log_warn("the target takes no Control stream on this connection",
+                     LOG_STR("target", c->config.authority), LOG_NUM("retry-ms", wait));
             loop_timer_start(c->retry, wait, 0);
         }
         return;
@@ -423,8 +425,8 @@ static void on_abandon(void *arg)
 static void on_draining(void *arg, const char *why)
 {
     struct control *c = arg;
-    log_info("the target ends the Control connection, opening another", LOG_STR("target", c->config.authority),
-             LOG_STR("reason", why));
+    log_info("the target ends the Control connection, opening another",
+             LOG_STR("target", c->config.authority), LOG_STR("reason", why));
     loop_task_defer(&c->abandon);
 }
 
@@ -437,8 +439,9 @@ static void on_down(void *arg, const char *stage, const struct err *why, int64_t
     for (unsigned i = 0; c->lost && i <= CONTROL_RECONNECT_PROTOCOL; i++)
         c->stats.reconnects[i] += strcmp(stage, control_reconnect_name(i)) == 0;
     c->lost = false;
-    log_warn("no connection to the target", LOG_STR("target", c->config.authority), LOG_STR("channel", "control"),
-             LOG_STR("stage", stage), LOG_STR("error", why->text), LOG_NUM("retry-ms", retry_ms));
+    log_warn("no connection to the target", LOG_STR("target", c->config.authority),
+             LOG_STR("channel", "control"), LOG_STR("stage", stage), LOG_STR("error", why->text),
+             LOG_NUM("retry-ms", retry_ms));
 }
 
 static const struct grpc_channel_ops channel_ops = {.up = on_up, .draining = on_draining, .down = on_down};

@@ -87,7 +87,7 @@ struct control_stats {
     uint64_t reconnects[CONTROL_RECONNECTS];
     struct metrics_histogram heartbeat_rtt;
     struct metrics_histogram lookup; /* from a question to its answer */
-    bool rejected; /* the last attempt was answered UNAUTHENTICATED */
+    bool rejected;                   /* the last attempt was answered UNAUTHENTICATED */
 };
 
 struct control *control_new(const struct grpc_channel_config *channel, const struct meta_agent *agent,

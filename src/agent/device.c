@@ -125,7 +125,8 @@ static bool begin_session(struct device *d, const struct control_response *r)
 {
     struct device_host *h = d->host;
     struct err e;
-    d->bridge = bridge_new(&h->pool, SESSION_AGENT, &d->session_id, &d->peer, &d->lookup.proxy, &bridge_ops, d);
+    d->bridge =
+        bridge_new(&h->pool, SESSION_AGENT, &d->session_id, &d->peer, &d->lookup.proxy, &bridge_ops, d);
     if (!d->bridge || !map_insert(&h->by_ip, &d->by_ip, addr_ip_hash(&d->peer, h->seed))) {
         struct names n = names_of(d);
         log_warn("too many sessions, refusing a connection", LOG_STR("peer-addr", n.peer),
@@ -196,7 +197,8 @@ static void verdict(struct device *d, enum control_verdict v, const struct contr
     case CONTROL_FULL:
         /* Without the connection's address: so that a flood of them is a few lines and a count. */
         log_warn("too many connections wait for the target's answer, refusing more",
-                 LOG_NUM("limit-devices", CONTROL_LOOKUPS_MAX), LOG_NUM("limit-connections", CONTROL_WAITERS_MAX));
+                 LOG_NUM("limit-devices", CONTROL_LOOKUPS_MAX),
+                 LOG_NUM("limit-connections", CONTROL_WAITERS_MAX));
         h->stats.refused_limit++;
         break;
     }
@@ -481,7 +483,8 @@ bool device_answered(struct device_host *h, const struct control_response *r)
 static void warn_key(const struct device *d, const struct err *e)
 {
     struct names n = names_of(d);
-    log_warn("TCP-MD5 key of a session cannot be changed, the session will end", WHO(d, n), LOG_STR("error", e->text));
+    log_warn("TCP-MD5 key of a session cannot be changed, the session will end", WHO(d, n),
+             LOG_STR("error", e->text));
 }
 
 uint32_t device_rekey(struct device_host *h, const struct keyring_entry *entry)

@@ -55,17 +55,17 @@ struct device {
     struct map_node by_ip;
     struct device_host *host;
     enum device_state state;
-    int fd; /* until a bridge takes it over; then -1 */
+    int fd;          /* until a bridge takes it over; then -1 */
     uint64_t md5_id; /* of the TCP-MD5 key on the socket (struct keyring_entry); 0: none */
     struct addr peer, local;
     struct uuid session_id;
     int64_t accepted_wall_ns, accepted_ms;
     struct control_lookup lookup;
     struct uplink_seat seat;
-    struct bridge *bridge;   /* NULL while ASKING for the first time */
-    struct record *record;   /* of the device; NULL before it is allowed, or where none is kept */
-    uint32_t streams;        /* Data calls so far */
-    const char *kill_reason; /* why we killed the session: a constant; NULL: we did not */
+    struct bridge *bridge;    /* NULL while ASKING for the first time */
+    struct record *record;    /* of the device; NULL before it is allowed, or where none is kept */
+    uint32_t streams;         /* Data calls so far */
+    const char *kill_reason;  /* why we killed the session: a constant; NULL: we did not */
     struct loop_timer *retry; /* NULL: never needed so far */
     struct backoff backoff;
     unsigned quick_restarts; /* RESTARTs of calls that did not last long, since one did */
@@ -78,7 +78,7 @@ struct device {
     char name[CONTROL_NAME_MAX];
     struct kv extra;
     int64_t eof_ms;    /* when it was first seen that the router has closed; 0: it has not */
-    int64_t kill_ms; /* since when the session is to be killed; 0: it is not */
+    int64_t kill_ms;   /* since when the session is to be killed; 0: it is not */
     bool denied_again; /* PERMISSION_DENIED on Data: Control is to be asked before the next try */
 };
 

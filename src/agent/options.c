@@ -277,7 +277,8 @@ static const struct option table[] = {
      .kind = OPTION_STRING,
      .env = "KBGP_ENV_FILE",
      .value = "FILE",
-     .help = "File of variables, NAME=VALUE a line, for those that are not in the environment. KBGP_LOG_LEVEL is read "
+     .help = "File of variables, NAME=VALUE a line, for those that are not in the environment. "
+             "KBGP_LOG_LEVEL is read "
              "from it again on SIGHUP",
      FIELD(env_file)},
     {.name = "log-level",

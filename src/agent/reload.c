@@ -87,7 +87,8 @@ void reload_all(struct agent *a)
         log_error("the certificates cannot be read again, going on with the old ones",
                   LOG_STR("error", e.text));
     const char *level = read_log_level(a);
-    log_info("reloaded", LOG_STR("log-level", level), LOG_STR("token", token_text[token]), LOG_STR("token-file", a->config->token_path),
+    log_info("reloaded", LOG_STR("log-level", level), LOG_STR("token", token_text[token]),
+             LOG_STR("token-file", a->config->token_path),
              LOG_STR("certificates", certificate_text[certificates]));
     if (token == CHANGED)
         control_credentials_changed(a->host.control);

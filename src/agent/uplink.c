@@ -79,7 +79,8 @@ static void on_draining(void *arg, const char *why)
     l->draining = true;
     judge(l, loop_now_ms(l->uplink->config.loop) - l->up_ms >= GRPC_HEALTHY_MS);
     log_info("the target ends a connection, its sessions move to another",
-             LOG_STR("target", l->uplink->config.authority), LOG_STR("reason", why), LOG_NUM("sessions", l->n_seats));
+             LOG_STR("target", l->uplink->config.authority), LOG_STR("reason", why),
+             LOG_NUM("sessions", l->n_seats));
     LIST_FOREACH (node, &l->seats) {
         struct uplink_seat *seat = LIST_ITEM(node, struct uplink_seat, node);
         seat->ops->draining(seat->arg);
@@ -95,9 +96,9 @@ static void on_down(void *arg, const char *stage, const struct err *why, int64_t
         loop_task_defer(&l->reap);
         return;
     }
-    log_warn("no connection to the target", LOG_STR("target", u->config.authority), LOG_STR("channel", "data"),
-             LOG_STR("stage", stage), LOG_STR("error", why->text), LOG_NUM("retry-ms", retry_ms),
-             LOG_NUM("sessions", l->n_seats));
+    log_warn("no connection to the target", LOG_STR("target", u->config.authority),
+             LOG_STR("channel", "data"), LOG_STR("stage", stage), LOG_STR("error", why->text),
+             LOG_NUM("retry-ms", retry_ms), LOG_NUM("sessions", l->n_seats));
 }
 
 static const struct grpc_channel_ops channel_ops = {.up = on_up, .draining = on_draining, .down = on_down};

@@ -52,7 +52,8 @@ struct arena *arena_new(uint32_t slots, uint32_t slot_size, uint32_t blocks, str
         err_set(e, "out of memory");
         return NULL;
     }
-    void *base = mmap(NULL, h.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *base =
+        mmap(NULL, h.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED) {
         err_set(e, "reserving %llu MiB of address space for sessions: %s", (unsigned long long)(h.size >> 20),
                 strerror(errno));

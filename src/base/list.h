@@ -42,7 +42,8 @@ static inline void list_remove(struct list *item)
 #define LIST_ITEM(p, T, m) ((T *)(void *)((char *)(p)-offsetof(T, m)))
 
 /* Walks the list; the current item may be removed (and freed) in the body, no other. */
-#define LIST_FOREACH(it, head)                                                                                    \
-    for (struct list *it = (head)->next, *it##_next = it->next; it != (head); it = it##_next, it##_next = it->next)
+#define LIST_FOREACH(it, head)                                                                               \
+    for (struct list *it = (head)->next, *it##_next = it->next; it != (head);                                \
+         it = it##_next, it##_next = it->next)
 
 #endif

@@ -23,7 +23,8 @@ enum { OUT, IN };
 static void follow(void *arg);
 
 struct bridge *bridge_new(struct bridge_pool *pool, enum session_role role, const struct uuid *id,
-                          const struct addr *device, const struct addr *proxy, const struct bridge_ops *ops, void *arg)
+                          const struct addr *device, const struct addr *proxy, const struct bridge_ops *ops,
+                          void *arg)
 {
     uint32_t slot = arena_slot_get(pool->arena);
     struct bridge *b = slot == ARENA_NONE ? NULL : calloc(1, sizeof *b);
@@ -165,7 +166,8 @@ void bridge_accept(struct bridge *b, struct grpc_call *call, const struct kv *me
 /* For what the session watches: one look at the clock for all the messages in these bytes. */
 static void see_time(struct bridge *b)
 {
-    b->s->seen.now = (struct bgp_watch_time){.mono_ms = loop_now_ms(b->pool->loop), .wall_ns = clock_wall_ns()};
+    b->s->seen.now =
+        (struct bgp_watch_time){.mono_ms = loop_now_ms(b->pool->loop), .wall_ns = clock_wall_ns()};
 }
 
 /* --- what the call tells --- */
@@ -220,7 +222,8 @@ static void on_closed(void *arg, const struct grpc_status *status)
     b->status = *status;
     session_stream_closed(b->s, status->code == GRPC_OK);
     bool reopens = b->s->role == SESSION_AGENT && b->s->restart_received && status->code == GRPC_OK;
-    bool aborting = b->s->kill_received || b->s->kill_due; /* that is what follows, and nothing else to tell */
+    bool aborting =
+        b->s->kill_received || b->s->kill_due; /* that is what follows, and nothing else to tell */
     if (b->s->stream == SESSION_STREAM_NONE && !reopens && !aborting)
         b->ops->call_lost(b->arg, status);
     bridge_kick(b);

@@ -53,8 +53,10 @@ struct bridge_ops {
 struct bridge_pool {
     struct loop *loop;
     struct arena *arena;
-    struct list lingering; /* local ends whose session is over and whose other side has not closed yet: bridge/tcp_end */
-    uint64_t bytes[2], messages[2]; /* relayed so far, all sessions; [0] out of the local ends, [1] into them */
+    struct list
+        lingering; /* local ends whose session is over and whose other side has not closed yet: bridge/tcp_end */
+    uint64_t bytes[2],
+        messages[2]; /* relayed so far, all sessions; [0] out of the local ends, [1] into them */
     /* Backpressure: sessions that stand still now, by direction, and for how long sessions did: see bridge_pool_paused_ms(). */
     uint32_t paused[2];
     uint64_t paused_ms[2];

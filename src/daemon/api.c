@@ -102,8 +102,7 @@ static void on_sweep(void *arg)
 {
     struct api *api = arg;
     int64_t now = loop_now_ms(api->loop);
-    LIST_FOREACH(node, &api->connections)
-    {
+    LIST_FOREACH (node, &api->connections) {
         struct connection *c = LIST_ITEM(node, struct connection, node);
         if (now - c->since_ms >= API_LIFE_MS)
             shutdown(c->fd, SHUT_RDWR);

@@ -54,7 +54,8 @@ bool env_file_parse(char *text, const char *path, env_file_pair *pair, void *arg
         *equals = 0;
         char *key = trim(line);
         if (!is_name(key))
-            return err_set(e, "%s, line %d: what stands before \"=\" is not the name of a variable", path, number);
+            return err_set(e, "%s, line %d: what stands before \"=\" is not the name of a variable", path,
+                           number);
         pair(arg, key, unquote(trim(equals + 1)));
     }
     return true;

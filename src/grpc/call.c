@@ -204,7 +204,8 @@ static void on_data(void *arg, const uint8_t *p, size_t n)
         case GRPC_FRAME_BEGIN:
             if (len > GRPC_MESSAGE_MAX) {
                 char text[96];
-                snprintf(text, sizeof text, "a message of %u bytes: at most %u are taken", len, GRPC_MESSAGE_MAX);
+                snprintf(text, sizeof text, "a message of %u bytes: at most %u are taken", len,
+                         GRPC_MESSAGE_MAX);
                 fail(call, GRPC_RESOURCE_EXHAUSTED, text);
                 break;
             }
@@ -353,7 +354,8 @@ struct h2_stream *grpc_call_incoming(struct grpc_conn *conn)
     return call ? &call->st : NULL;
 }
 
-void grpc_call_accept(struct grpc_call *call, const struct kv *metadata, const struct grpc_call_ops *ops, void *arg)
+void grpc_call_accept(struct grpc_call *call, const struct kv *metadata, const struct grpc_call_ops *ops,
+                      void *arg)
 {
     call->ops = ops;
     call->arg = arg;

@@ -57,7 +57,8 @@ void grpc_call_cancel(struct grpc_call *call);
 void grpc_call_release(struct grpc_call *call);
 
 /* Server: takes the call; initial metadata (may be NULL) goes out now. */
-void grpc_call_accept(struct grpc_call *call, const struct kv *metadata, const struct grpc_call_ops *ops, void *arg);
+void grpc_call_accept(struct grpc_call *call, const struct kv *metadata, const struct grpc_call_ops *ops,
+                      void *arg);
 /* Server: status and message, after those messages that `next` still has. Without an accept it is a trailers-only answer. */
 void grpc_call_finish(struct grpc_call *call, enum grpc_code code, const char *message);
 

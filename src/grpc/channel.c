@@ -57,7 +57,8 @@ static void on_conn_draining(void *arg, uint32_t error, const char *debug)
     struct grpc_channel *ch = arg;
     if (error == H2_ENHANCE_YOUR_CALM && ch->config.ping_silence_ms &&
         *ch->config.ping_silence_ms < PING_SILENCE_MAX_MS)
-        *ch->config.ping_silence_ms *= 2; /* "too_many_pings": from now on half as many, as gRPC's clients do */
+        *ch->config.ping_silence_ms *=
+            2; /* "too_many_pings": from now on half as many, as gRPC's clients do */
     if (ch->state == GRPC_CHANNEL_DRAINING)
         return;
     /* Before SETTINGS there is no call to bring to an end: a failed attempt like others. */
@@ -142,8 +143,8 @@ static void dial_again(struct grpc_channel *ch)
     }
 }
 
-struct grpc_channel *grpc_channel_new(const struct grpc_channel_config *config, const struct grpc_channel_ops *ops,
-                                      void *arg)
+struct grpc_channel *grpc_channel_new(const struct grpc_channel_config *config,
+                                      const struct grpc_channel_ops *ops, void *arg)
 {
     struct grpc_channel *ch = calloc(1, sizeof *ch);
     if (!ch)

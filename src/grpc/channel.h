@@ -51,14 +51,14 @@ const char *grpc_channel_failure_name(unsigned failure);
 /* Counted over all channels that are given the same one. */
 struct grpc_channel_stats {
     uint64_t attempts;
-    uint64_t failures[GRPC_FAILURES]; /* by enum dial_stage and enum grpc_channel_failure */
+    uint64_t failures[GRPC_FAILURES];  /* by enum dial_stage and enum grpc_channel_failure */
     uint64_t lost[GRPC_END_LOCAL + 1]; /* connections that were up, by enum grpc_conn_end */
 };
 
 struct grpc_channel_config {
     struct loop *loop;
-    struct dial_target target; /* strings must outlive the channel */
-    const char *authority;     /* :authority of the calls */
+    struct dial_target target;        /* strings must outlive the channel */
+    const char *authority;            /* :authority of the calls */
     struct grpc_channel_stats *stats; /* borrowed; NULL: nobody counts */
     /* Borrowed, shared by all channels to one server: the silence before a PING. A server that counts PINGs (GOAWAY with
      * ENHANCE_YOUR_CALM) makes it longer for every connection that comes after. NULL: GRPC_PING_SILENCE_MS. */
@@ -67,8 +67,8 @@ struct grpc_channel_config {
 };
 
 /* Starts dialing at once, or after first_dial_ms. */
-struct grpc_channel *grpc_channel_new(const struct grpc_channel_config *config, const struct grpc_channel_ops *ops,
-                                      void *arg);
+struct grpc_channel *grpc_channel_new(const struct grpc_channel_config *config,
+                                      const struct grpc_channel_ops *ops, void *arg);
 /* Closes the connection; calls are told. Allowed in every callback of the channel but not inside a callback of a call. */
 void grpc_channel_free(struct grpc_channel *ch);
 

@@ -21,9 +21,12 @@ static uint8_t rx_buf[TURN_BYTES], tx_buf[TURN_BYTES];
 
 const char *grpc_conn_end_name(enum grpc_conn_end end)
 {
-    static const char *const names[] = {
-        [GRPC_END_CLOSED] = "closed",     [GRPC_END_RESET] = "reset",   [GRPC_END_PING_TIMEOUT] = "ping_timeout",
-        [GRPC_END_PROTOCOL] = "protocol", [GRPC_END_GOAWAY] = "goaway", [GRPC_END_LOCAL] = "local"};
+    static const char *const names[] = {[GRPC_END_CLOSED] = "closed",
+                                        [GRPC_END_RESET] = "reset",
+                                        [GRPC_END_PING_TIMEOUT] = "ping_timeout",
+                                        [GRPC_END_PROTOCOL] = "protocol",
+                                        [GRPC_END_GOAWAY] = "goaway",
+                                        [GRPC_END_LOCAL] = "local"};
     return names[end];
 }
 

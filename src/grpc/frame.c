@@ -3,8 +3,8 @@
 /* `have` beyond the prefix: the message was announced with GRPC_FRAME_BEGIN. */
 #define ANNOUNCED (GRPC_PREFIX + 1)
 
-enum grpc_frame_event grpc_deframe(struct grpc_deframer *d, const uint8_t **in, const uint8_t *end, const uint8_t **p,
-                                   uint32_t *n)
+enum grpc_frame_event grpc_deframe(struct grpc_deframer *d, const uint8_t **in, const uint8_t *end,
+                                   const uint8_t **p, uint32_t *n)
 {
     while (d->have < GRPC_PREFIX) {
         if (*in == end)

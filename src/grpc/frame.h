@@ -40,8 +40,8 @@ enum grpc_frame_event {
  * Takes bytes from *in (up to `end`) and moves *in on; call until it says GRPC_FRAME_MORE. A message of any length is reported:
  * the limit is the caller's.
  */
-enum grpc_frame_event grpc_deframe(struct grpc_deframer *d, const uint8_t **in, const uint8_t *end, const uint8_t **p,
-                                   uint32_t *n);
+enum grpc_frame_event grpc_deframe(struct grpc_deframer *d, const uint8_t **in, const uint8_t *end,
+                                   const uint8_t **p, uint32_t *n);
 
 /* Whether a message is begun and not complete. */
 static inline bool grpc_deframer_inside(const struct grpc_deframer *d)

@@ -15,15 +15,15 @@
 /* Measuring the round trip again before this is over would tell nothing new, and servers count PINGs. */
 #define PING_GAP_NS 100000000
 /* RST_STREAMs a second that a peer may cause before it is taken as an attack (CVE-2023-44487), and how many at once. */
-#define RESET_BURST  1000u
-#define RESET_PER_S  200u
+#define RESET_BURST 1000u
+#define RESET_PER_S 200u
 
 struct h2 {
     nghttp2_session *session;
     const struct h2_ops *ops;
     void *arg;
     bool server, ready;
-    bool ending; /* either side has said GOAWAY */
+    bool ending;  /* either side has said GOAWAY */
     uint8_t *out; /* where the running h2_drain() writes */
     size_t out_len, out_cap;
     int64_t now_ns;
@@ -62,8 +62,8 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     return 0;
 }
 
-static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_len,
-                     const uint8_t *value, size_t value_len, uint8_t flags, void *arg)
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
+                     size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags, void *arg)
 {
     (void)arg;
     (void)flags;
@@ -163,7 +163,8 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
     return 0;
 }
 
-static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *p, size_t n, void *arg)
+static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *p, size_t n,
+                         void *arg)
 {
     (void)flags;
     (void)arg;
@@ -234,8 +235,8 @@ static ssize_t read_data(nghttp2_session *session, int32_t id, uint8_t *buf, siz
         size_t count = 0;
         struct kv_pair pair;
         for (uint32_t pos = 0; count < HEADERS_COUNT_MAX && kv_next(trailers, &pos, &pair); count++)
-            nva[count] = (nghttp2_nv){(uint8_t *)(uintptr_t)pair.key, (uint8_t *)(uintptr_t)pair.val, pair.key_len,
-                                      pair.val_len, NGHTTP2_NV_FLAG_NONE};
+            nva[count] = (nghttp2_nv){(uint8_t *)(uintptr_t)pair.key, (uint8_t *)(uintptr_t)pair.val,
+                                      pair.key_len, pair.val_len, NGHTTP2_NV_FLAG_NONE};
         if (nghttp2_submit_trailer(session, id, nva, count) == 0)
             *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
     }
@@ -327,12 +328,14 @@ bool h2_feed(struct h2 *h, const uint8_t *p, size_t n, int64_t now_ns, struct er
     h->why.text[0] = 0;
     ssize_t rc = nghttp2_session_mem_recv(h->session, p, n);
     if (rc < 0) {
-        const char *what = rc == NGHTTP2_ERR_BAD_CLIENT_MAGIC ? "no HTTP/2 preface" : nghttp2_strerror((int)rc);
+        const char *what =
+            rc == NGHTTP2_ERR_BAD_CLIENT_MAGIC ? "no HTTP/2 preface" : nghttp2_strerror((int)rc);
         return err_set(e, "HTTP/2: %s%s%s", what, h->why.text[0] ? ": " : "", h->why.text);
     }
     /* A protocol error of the peer is answered with GOAWAY by nghttp2 itself and shows as "wants nothing any more". */
     if (!nghttp2_session_want_read(h->session) && (h->why.text[0] || !h->ending))
-        return err_set(e, "HTTP/2: %s", h->why.text[0] ? h->why.text : "the other side does not keep to the protocol");
+        return err_set(e, "HTTP/2: %s",
+                       h->why.text[0] ? h->why.text : "the other side does not keep to the protocol");
     return true;
 }
 
@@ -382,10 +385,9 @@ static size_t to_nva(const struct kv *headers, nghttp2_nv nva[static HEADERS_COU
         return SIZE_MAX;
     struct kv_pair pair;
     for (uint32_t pos = 0; kv_next(headers, &pos, &pair); count++)
-        nva[count] = (nghttp2_nv){(uint8_t *)(uintptr_t)pair.key, (uint8_t *)(uintptr_t)pair.val, pair.key_len,
-                                  pair.val_len,
-                                  strcmp(pair.key, "x-ch-auth-api-token") == 0 ? NGHTTP2_NV_FLAG_NO_INDEX
-                                                                               : NGHTTP2_NV_FLAG_NONE};
+        nva[count] = (nghttp2_nv){
+            (uint8_t *)(uintptr_t)pair.key, (uint8_t *)(uintptr_t)pair.val, pair.key_len, pair.val_len,
+            strcmp(pair.key, "x-ch-auth-api-token") == 0 ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE};
     return count;
 }
 
@@ -498,8 +500,8 @@ void h2_goaway(struct h2 *h)
 {
     h->ending = true;
     nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE,
-                          h->server ? nghttp2_session_get_last_proc_stream_id(h->session) : 0, NGHTTP2_NO_ERROR, NULL,
-                          0);
+                          h->server ? nghttp2_session_get_last_proc_stream_id(h->session) : 0,
+                          NGHTTP2_NO_ERROR, NULL, 0);
 }
 
 const char *h2_error_name(uint32_t error)

@@ -41,11 +41,11 @@ struct h2_stream {
     /* engine's own: */
     struct kv headers; /* block being received */
     uint32_t headers_size;
-    bool local_end;    /* our END_STREAM is queued or sent */
+    bool local_end; /* our END_STREAM is queued or sent */
     bool remote_end;
     bool headers_bad;
-    uint32_t window;       /* receive window as advertised */
-    uint32_t round_bytes;  /* consumed in this round trip */
+    uint32_t window;      /* receive window as advertised */
+    uint32_t round_bytes; /* consumed in this round trip */
     int64_t round_start_ns;
 };
 
@@ -115,6 +115,12 @@ void h2_goaway(struct h2 *h);
 
 /* The name of an HTTP/2 error code: "CANCEL", … */
 const char *h2_error_name(uint32_t error);
-enum { H2_NO_ERROR = 0, H2_INTERNAL_ERROR = 2, H2_REFUSED_STREAM = 7, H2_CANCEL = 8, H2_ENHANCE_YOUR_CALM = 11 };
+enum {
+    H2_NO_ERROR = 0,
+    H2_INTERNAL_ERROR = 2,
+    H2_REFUSED_STREAM = 7,
+    H2_CANCEL = 8,
+    H2_ENHANCE_YOUR_CALM = 11
+};
 
 #endif

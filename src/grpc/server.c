@@ -27,8 +27,8 @@ struct peer {
     struct list node;
     struct grpc_server *server;
     struct addr addr;
-    struct stream *stream;   /* during the handshake */
-    struct grpc_conn *conn;  /* after it */
+    struct stream *stream;    /* during the handshake */
+    struct grpc_conn *conn;   /* after it */
     struct loop_timer *timer; /* for the handshake, then for the connection's age */
     bool ready;
 };
@@ -45,7 +45,8 @@ static void peer_free(struct peer *p)
 static void peer_failed(struct peer *p, const char *why)
 {
     char text[ADDR_TEXT_MAX];
-    log_info("connection failed before HTTP/2", LOG_STR("client", addr_text(&p->addr, text)), LOG_STR("error", why));
+    log_info("connection failed before HTTP/2", LOG_STR("client", addr_text(&p->addr, text)),
+             LOG_STR("error", why));
     peer_free(p);
 }
 

@@ -80,8 +80,8 @@ static bool bind_error(const struct addr *addr, int errnum, struct err *e)
     return err_set(e, "cannot listen on %s: %s", where, strerror(errnum));
 }
 
-struct listener *listener_new(struct loop *loop, const struct addr *addr, listener_accepted *accepted, void *arg,
-                              struct err *e)
+struct listener *listener_new(struct loop *loop, const struct addr *addr, listener_accepted *accepted,
+                              void *arg, struct err *e)
 {
     struct listener *l = calloc(1, sizeof *l);
     if (!l) {
@@ -107,7 +107,8 @@ struct listener *listener_new(struct loop *loop, const struct addr *addr, listen
     if (bind(l->fd, (struct sockaddr *)&ss, len) != 0 || listen(l->fd, BACKLOG) != 0)
         goto fail;
     len = sizeof ss;
-    if (getsockname(l->fd, (struct sockaddr *)&ss, &len) != 0 || !addr_from_sockaddr(&l->addr, (struct sockaddr *)&ss))
+    if (getsockname(l->fd, (struct sockaddr *)&ss, &len) != 0 ||
+        !addr_from_sockaddr(&l->addr, (struct sockaddr *)&ss))
         goto fail;
     l->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
     l->watch = loop_watch_new(loop, l->fd, on_readable, l, e);

@@ -18,8 +18,8 @@ typedef void listener_accepted(void *arg, int fd, const struct addr *peer, const
  * Binds and listens. The address need not exist on the host yet (a VIP of keepalived: IP_FREEBIND). NULL with the reason in
  * `e`, in words for an operator: in use, or which right is missing.
  */
-struct listener *listener_new(struct loop *loop, const struct addr *addr, listener_accepted *accepted, void *arg,
-                              struct err *e);
+struct listener *listener_new(struct loop *loop, const struct addr *addr, listener_accepted *accepted,
+                              void *arg, struct err *e);
 /*
  * Whether an address to listen on is to be passed over: [::] on a host without IPv6 (ipv6.disable=1), where the default pair
  * 0.0.0.0 and [::] should serve as well. Logs it.

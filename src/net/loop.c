@@ -225,8 +225,8 @@ static void on_poll(uv_poll_t *h, int status, int events)
     w->cb(w->arg, ev);
 }
 
-struct loop_watch *loop_watch_new(struct loop *loop, int fd, void (*cb)(void *arg, unsigned events), void *arg,
-                                  struct err *e)
+struct loop_watch *loop_watch_new(struct loop *loop, int fd, void (*cb)(void *arg, unsigned events),
+                                  void *arg, struct err *e)
 {
     struct loop_watch *w = calloc(1, sizeof *w);
     if (!w) {
@@ -301,7 +301,8 @@ static void on_signal(uv_signal_t *h, int signum)
     s->cb(s->arg, signum);
 }
 
-struct loop_signal *loop_signal_new(struct loop *loop, int signum, void (*cb)(void *arg, int signum), void *arg)
+struct loop_signal *loop_signal_new(struct loop *loop, int signum, void (*cb)(void *arg, int signum),
+                                    void *arg)
 {
     struct loop_signal *s = calloc(1, sizeof *s);
     if (!s)

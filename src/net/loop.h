@@ -43,8 +43,8 @@ void loop_timer_free(struct loop_timer *t);
 #define LOOP_GONE 4u
 
 struct loop_watch;
-struct loop_watch *loop_watch_new(struct loop *loop, int fd, void (*cb)(void *arg, unsigned events), void *arg,
-                                  struct err *e);
+struct loop_watch *loop_watch_new(struct loop *loop, int fd, void (*cb)(void *arg, unsigned events),
+                                  void *arg, struct err *e);
 /* Which of LOOP_READ and LOOP_WRITE to wait for; 0: none. Cheap when nothing changes. */
 void loop_watch_set(struct loop_watch *w, unsigned events);
 void loop_watch_free(struct loop_watch *w);
@@ -63,7 +63,8 @@ void loop_task_cancel(struct loop_task *t);
 
 /* --- signals --- */
 struct loop_signal;
-struct loop_signal *loop_signal_new(struct loop *loop, int signum, void (*cb)(void *arg, int signum), void *arg);
+struct loop_signal *loop_signal_new(struct loop *loop, int signum, void (*cb)(void *arg, int signum),
+                                    void *arg);
 void loop_signal_free(struct loop_signal *s);
 
 #endif

@@ -120,7 +120,8 @@ void answers_count(const struct answers *a, int64_t now_ms, uint64_t *allow, uin
 {
     *allow = *block = 0;
     for (const struct list *n = a->recent.next; n != &a->recent; n = n->next) {
-        const struct answer *it = (const struct answer *)(const void *)((const char *)n - offsetof(struct answer, recent));
+        const struct answer *it =
+            (const struct answer *)(const void *)((const char *)n - offsetof(struct answer, recent));
         if (it->expires_ms <= now_ms)
             continue;
         if (it->r.action == CONTROL_BLOCK_IP)

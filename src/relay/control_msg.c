@@ -105,7 +105,8 @@ fail:
 }
 
 /* An address and a port from the wire. An empty address is allowed only where `optional`. */
-static bool read_addr(const char *ip, uint32_t port, bool optional, const char *what, struct addr *out, struct err *e)
+static bool read_addr(const char *ip, uint32_t port, bool optional, const char *what, struct addr *out,
+                      struct err *e)
 {
     *out = (struct addr){0};
     if (port > 65535)
@@ -127,7 +128,8 @@ static bool read_addr(const char *ip, uint32_t port, bool optional, const char *
 /* An action that we do not know means carry on. */
 static enum control_action read_action(int action)
 {
-    return action == CONTROL_BLOCK_IP || action == CONTROL_KEEPALIVE ? (enum control_action)action : CONTROL_CARRY_ON;
+    return action == CONTROL_BLOCK_IP || action == CONTROL_KEEPALIVE ? (enum control_action)action
+                                                                     : CONTROL_CARRY_ON;
 }
 
 bool control_request_decode(const uint8_t *p, size_t n, struct control_request *out, struct err *e)
@@ -168,7 +170,8 @@ static bool read_response(const PbResponse *pb, struct control_response *out, st
             if (!kv_add(&out->metadata, pb->metadata[i]->key, pb->metadata[i]->val[j]))
                 return err_set(e, "metadata that does not fit into memory");
     if (pb->tcp_md5.len > CONTROL_MD5_MAX)
-        return err_set(e, "a TCP-MD5 key of %zu bytes: the kernel takes %d", pb->tcp_md5.len, CONTROL_MD5_MAX);
+        return err_set(e, "a TCP-MD5 key of %zu bytes: the kernel takes %d", pb->tcp_md5.len,
+                       CONTROL_MD5_MAX);
     if (pb->tcp_md5.len > 0)
         memcpy(out->md5, pb->tcp_md5.data, pb->tcp_md5.len);
     out->md5_len = (uint8_t)pb->tcp_md5.len;

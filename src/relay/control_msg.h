@@ -19,7 +19,7 @@ enum control_action { CONTROL_CARRY_ON = 0, CONTROL_BLOCK_IP = 1, CONTROL_KEEPAL
 /* Control messages are small; a longer one is refused before it is decoded. */
 #define CONTROL_MESSAGE_MAX (256u << 10)
 /* The longest TCP-MD5 key the kernel takes (TCP_MD5SIG_MAXKEYLEN). */
-#define CONTROL_MD5_MAX 80
+#define CONTROL_MD5_MAX  80
 #define CONTROL_NAME_MAX 128
 
 struct control_request {

@@ -88,8 +88,8 @@ static void end_varint(struct data_decoder *d)
     d->state = AT_TAG;
 }
 
-enum data_event data_decode(struct data_decoder *d, const uint8_t **p, const uint8_t *end, const uint8_t **payload,
-                            size_t *n)
+enum data_event data_decode(struct data_decoder *d, const uint8_t **p, const uint8_t *end,
+                            const uint8_t **payload, size_t *n)
 {
     if (d->bad)
         return DATA_BAD;

@@ -33,15 +33,16 @@ size_t data_msg_action(uint8_t dst[static DATA_HEADER_MAX], enum data_action act
 /* Where a decoder stands between two bytes. Zeroed: at the start of a message. */
 struct data_decoder {
     uint8_t state;
-    uint8_t shift;   /* of the varint being read */
+    uint8_t shift; /* of the varint being read */
     bool bad;
-    uint8_t action;  /* enum data_action; the last one met, as protobuf says */
+    uint8_t action; /* enum data_action; the last one met, as protobuf says */
     uint32_t field;
     uint64_t number; /* the varint being read */
     uint64_t left;   /* bytes of a length-delimited (or fixed) field still to come */
     uint64_t ack;    /* field 15, see docs/protocol.md part 3 */
-    uint32_t length; /* of the message, when the caller knows it: then a field that is longer is found at its length */
-    uint32_t taken;  /* bytes of the message so far */
+    uint32_t
+        length; /* of the message, when the caller knows it: then a field that is longer is found at its length */
+    uint32_t taken; /* bytes of the message so far */
 };
 
 enum data_event {
@@ -54,8 +55,8 @@ enum data_event {
  * Takes bytes of one message from *p (up to `end`) and moves *p on. Call until it says DATA_MORE. Unknown fields are
  * skipped, as protobuf demands.
  */
-enum data_event data_decode(struct data_decoder *d, const uint8_t **p, const uint8_t *end, const uint8_t **payload,
-                            size_t *n);
+enum data_event data_decode(struct data_decoder *d, const uint8_t **p, const uint8_t *end,
+                            const uint8_t **payload, size_t *n);
 
 /* The message is over: whether it was complete. The action is then in d->action (an unknown one counts as carry on). */
 bool data_decode_end(const struct data_decoder *d);

@@ -23,11 +23,14 @@ bool meta_control(struct kv *out, const struct meta_agent *agent)
 /* Keys that are ours or HTTP's: an answer of Control may not replace them. */
 static bool reserved(const char *key)
 {
-    static const char *const names[] = {
-        "x-ch-auth-email", META_TOKEN,      "sid",         "version",      "instance",      "proto",
-        "device-ip",       "device-port",   "proxy-ip",    "proxy-port",   "session-id",    META_COUNTER_UP,
-        META_COUNTER_DOWN, "kbgp-resume",   "te",          "content-type", "user-agent",    "host",
-        "connection",      "keep-alive",    "transfer-encoding", "upgrade", "proxy-connection", "content-length"};
+    static const char *const names[] = {"x-ch-auth-email", META_TOKEN,         "sid",
+                                        "version",         "instance",         "proto",
+                                        "device-ip",       "device-port",      "proxy-ip",
+                                        "proxy-port",      "session-id",       META_COUNTER_UP,
+                                        META_COUNTER_DOWN, "kbgp-resume",      "te",
+                                        "content-type",    "user-agent",       "host",
+                                        "connection",      "keep-alive",       "transfer-encoding",
+                                        "upgrade",         "proxy-connection", "content-length"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(key, names[i]) == 0)
             return true;
@@ -54,8 +57,8 @@ bool meta_counters(struct kv *out, const struct session_counters *c)
            kv_addf(out, META_COUNTER_DOWN, "%llu", (unsigned long long)c->down);
 }
 
-bool meta_data(struct kv *out, const struct meta_agent *agent, const struct session *s, const struct kv *extra,
-               unsigned *left_out, char left_out_key[static 64])
+bool meta_data(struct kv *out, const struct meta_agent *agent, const struct session *s,
+               const struct kv *extra, unsigned *left_out, char left_out_key[static 64])
 {
     char device[ADDR_TEXT_MAX], proxy[ADDR_TEXT_MAX];
     struct session_counters counters = session_counters(s);

@@ -31,8 +31,8 @@ bool meta_control(struct kv *out, const struct meta_agent *agent);
  * `extra`: the pairs of the ControlResponse. Those that are not legal as header fields, would replace one of ours or are
  * beyond the hundredth pair of the call are left out; their number is returned in *left_out and the key of the last one in left_out_key.
  */
-bool meta_data(struct kv *out, const struct meta_agent *agent, const struct session *s, const struct kv *extra,
-               unsigned *left_out, char left_out_key[static 64]);
+bool meta_data(struct kv *out, const struct meta_agent *agent, const struct session *s,
+               const struct kv *extra, unsigned *left_out, char left_out_key[static 64]);
 
 /* What a server tells of itself at the start of a Data call. */
 bool meta_counters(struct kv *out, const struct session_counters *c);

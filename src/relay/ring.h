@@ -18,8 +18,9 @@
  */
 struct ring {
     uint32_t first, last; /* blocks; ARENA_NONE: empty */
-    uint32_t head, tail;  /* offsets in the first and in the last block; head < ARENA_BLOCK, 0 < tail ≤ ARENA_BLOCK */
-    uint32_t len;         /* bytes held */
+    uint32_t head,
+        tail; /* offsets in the first and in the last block; head < ARENA_BLOCK, 0 < tail ≤ ARENA_BLOCK */
+    uint32_t len; /* bytes held */
 };
 
 /* The most pieces of memory that one call deals with: 64 KiB that start in the middle of a block. */

@@ -91,7 +91,8 @@ bool session_peer_counters(struct session *s, const struct session_counters *pee
 {
     const struct session_traffic *up = s->role == SESSION_AGENT ? &s->sent_before : &s->received_before;
     const struct session_traffic *down = s->role == SESSION_AGENT ? &s->received_before : &s->sent_before;
-    bool as_written = (!peer->has_up || peer->up == up->messages) && (!peer->has_down || peer->down == down->messages);
+    bool as_written =
+        (!peer->has_up || peer->up == up->messages) && (!peer->has_down || peer->down == down->messages);
     bool without_actions = (!peer->has_up || peer->up == up->messages - up->actions) &&
                            (!peer->has_down || peer->down == down->messages - down->actions);
     if (as_written || without_actions)
@@ -168,7 +169,7 @@ void session_stream_closed(struct session *s, bool ok)
     s->restart_received = restarted; /* one that came on a stream that broke was not completed */
     bool over;
     if (s->role == SESSION_AGENT)
-        over = ok && !restarted;                          /* the target has no more for us */
+        over = ok && !restarted; /* the target has no more for us */
     else
         over = s->end_sent && !s->restart_sent; /* we ended it, because the backend had no more */
     if (over) {

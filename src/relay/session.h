@@ -30,9 +30,9 @@ enum session_role { SESSION_AGENT, SESSION_TARGET };
 
 /* The stream side. */
 enum session_stream {
-    SESSION_STREAM_NONE,  /* no call; the TCP side waits for the next one */
-    SESSION_STREAM_OPEN,  /* messages flow */
-    SESSION_STREAM_OVER,  /* ended for good: no call will follow */
+    SESSION_STREAM_NONE, /* no call; the TCP side waits for the next one */
+    SESSION_STREAM_OPEN, /* messages flow */
+    SESSION_STREAM_OVER, /* ended for good: no call will follow */
 };
 
 /* What the owner has to do now. Each is named once and then counts as done. */
@@ -63,22 +63,23 @@ struct session {
     bool tcp_broken; /* TCP side: reset; nothing can be written to it either */
     bool tcp_shut;   /* TCP side: our FIN follows the last byte */
 
-    bool peer_done;   /* the other end has no more bytes for our TCP side */
-    bool end_sent;    /* stream: our half is closed */
-    bool peer_ended;  /* stream: the other half is closed */
+    bool peer_done;  /* the other end has no more bytes for our TCP side */
+    bool end_sent;   /* stream: our half is closed */
+    bool peer_ended; /* stream: the other half is closed */
     bool restart_due, restart_sent, restart_received;
     bool kill_due, kill_sent, kill_received;
-    bool malformed;   /* the other end sent what is no protobuf message: why we kill */
-    bool over;        /* CLOSE or ABORT was named */
+    bool malformed; /* the other end sent what is no protobuf message: why we kill */
+    bool over;      /* CLOSE or ABORT was named */
 
     struct ring out, in;
-    struct session_traffic sent, received; /* messages over the streams, all in sum */
+    struct session_traffic sent, received;               /* messages over the streams, all in sum */
     struct session_traffic sent_before, received_before; /* the same when the call that is open began */
     struct data_decoder decoder;
     uint32_t tx_payload; /* payload bytes of the message being written that are still in the out ring */
     uint8_t tx_header[DATA_HEADER_MAX], tx_header_len, tx_header_at;
 
-    struct bgp_watch seen; /* BGP as it passes, for the operator's eyes; the owner sets seen.now before it tells of bytes */
+    struct bgp_watch
+        seen; /* BGP as it passes, for the operator's eyes; the owner sets seen.now before it tells of bytes */
 };
 
 /* The most bytes the out ring holds: then the TCP side is not read any more and TCP tells the sender. */

@@ -103,7 +103,8 @@ static void ignore_event(void *arg, const struct collector_event *event)
     (void)event;
 }
 
-static bool open_collector(struct backend *base, struct bridge *b, const struct backend_peer *peer, struct err *e)
+static bool open_collector(struct backend *base, struct bridge *b, const struct backend_peer *peer,
+                           struct err *e)
 {
     struct backend_collector *be = (struct backend_collector *)base;
     struct collector_end *end = calloc(1, sizeof *end);
@@ -133,7 +134,8 @@ static void reload_collector(struct backend *base)
     struct backend_collector *be = (struct backend_collector *)base;
     struct err e;
     if (be->sink && !json_sink_reopen(be->sink, &e))
-        log_error("cannot open the collector's JSON file again, going on with the old one", LOG_STR("error", e.text));
+        log_error("cannot open the collector's JSON file again, going on with the old one",
+                  LOG_STR("error", e.text));
 }
 
 static void free_collector(struct backend *base)
@@ -143,10 +145,8 @@ static void free_collector(struct backend *base)
     free(be);
 }
 
-static const struct backend_ops ops = {.open = open_collector,
-                                       .cancel = cancel_collector,
-                                       .reload = reload_collector,
-                                       .free = free_collector};
+static const struct backend_ops ops = {
+    .open = open_collector, .cancel = cancel_collector, .reload = reload_collector, .free = free_collector};
 
 void backend_collector_shutdown(struct backend *base, const char *text)
 {

@@ -136,8 +136,8 @@ static bool list_account(void *arg, const struct inventory_account *a)
     }
     date_text(a->created, "%Y-%m-%d %H:%M", created, sizeof created);
     table_add(&l->table,
-                  (const char *const[]){number(a->id, id), a->email, a->enabled ? "enabled" : "disabled",
-                                        number(a->devices, devices), created});
+              (const char *const[]){number(a->id, id), a->email, a->enabled ? "enabled" : "disabled",
+                                    number(a->devices, devices), created});
     return true;
 }
 
@@ -161,8 +161,8 @@ static bool list_site(void *arg, const struct inventory_site *s)
                                                   "company_id", (json_int_t)s->company_id, "account", email,
                                                   "devices", (json_int_t)s->devices));
     else
-        table_add(&l->table, (const char *const[]){number(s->id, id), s->name,
-                                                       number(s->devices, devices), or_dash(email)});
+        table_add(&l->table, (const char *const[]){number(s->id, id), s->name, number(s->devices, devices),
+                                                   or_dash(email)});
     return true;
 }
 
@@ -213,10 +213,10 @@ static bool list_device(void *arg, const struct inventory_device *d)
     char addresses[INVENTORY_ADDRESSES_MAX * ADDR_TEXT_MAX];
     addresses_text(d, addresses, sizeof addresses);
     snprintf(site_text, sizeof site_text, d->site_id ? "%u (%s)" : "-", d->site_id, or_dash(site));
-    table_add(&l->table, (const char *const[]){number(d->id, id), d->name, addresses, site_text,
-                                                   d->asn ? number(d->asn, asn) : "-",
-                                                   d->md5_key_len > 0 ? "set" : "-",
-                                                   d->enabled ? "enabled" : "disabled", or_dash(email)});
+    table_add(&l->table,
+              (const char *const[]){number(d->id, id), d->name, addresses, site_text,
+                                    d->asn ? number(d->asn, asn) : "-", d->md5_key_len > 0 ? "set" : "-",
+                                    d->enabled ? "enabled" : "disabled", or_dash(email)});
     return true;
 }
 

@@ -5,15 +5,16 @@
 #include "target/options.h"
 #include "target/target.h"
 
-static const char usage[] = "usage: kbgp-target serve [OPTIONS]\n"
-                            "       kbgp-target account|site|device ACTION …\n"
-                            "\n"
-                            "serve      take BGP sessions from agents (kbgp) and hand them to a collector or BGP daemon\n"
-                            "account    who may connect agents: add, list, remove, token, enable, disable\n"
-                            "site       places whose devices have overlapping addresses: add, list, remove\n"
-                            "device     routers: add, list, remove, set, enable, disable\n"
-                            "\n"
-                            "Each has --help. --version prints the version.\n";
+static const char usage[] =
+    "usage: kbgp-target serve [OPTIONS]\n"
+    "       kbgp-target account|site|device ACTION …\n"
+    "\n"
+    "serve      take BGP sessions from agents (kbgp) and hand them to a collector or BGP daemon\n"
+    "account    who may connect agents: add, list, remove, token, enable, disable\n"
+    "site       places whose devices have overlapping addresses: add, list, remove\n"
+    "device     routers: add, list, remove, set, enable, disable\n"
+    "\n"
+    "Each has --help. --version prints the version.\n";
 
 static int serve(int argc, char **argv)
 {
@@ -60,6 +61,7 @@ int main(int argc, char **argv)
     if (command[0] == 0)
         fputs(usage, stderr);
     else
-        fprintf(stderr, "kbgp-target: %s: not a command; serve, account, site, device are (see --help)\n", command);
+        fprintf(stderr, "kbgp-target: %s: not a command; serve, account, site, device are (see --help)\n",
+                command);
     return 2;
 }

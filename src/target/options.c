@@ -253,7 +253,8 @@ static const struct option table[] = {
      .env = "KBGP_TARGET_MAX_CONNECTION_AGE",
      .def = "0",
      .value = "SECONDS",
-     .help = "End agents' connections after this time; their sessions move to new ones and lose nothing. 0: never",
+     .help = "End agents' connections after this time; their sessions move to new ones and lose nothing. 0: "
+             "never",
      .min = 0,
      .max = 31536000,
      FIELD(given.max_connection_age)},
@@ -311,9 +312,10 @@ static bool take_backend(struct target_config *c, struct err *e)
 {
     if (strcmp(c->given.backend, "collector") == 0) {
         c->backend = TARGET_BACKEND_COLLECTOR;
-        return !c->backend_md5_file ||
-               err_set(e, "--backend-md5-password-file: \"%.100s\" would not be used, as the backend is the collector",
-                       c->backend_md5_file);
+        return !c->backend_md5_file || err_set(e,
+                                               "--backend-md5-password-file: \"%.100s\" would not be used, "
+                                               "as the backend is the collector",
+                                               c->backend_md5_file);
     }
     c->backend = TARGET_BACKEND_TCP;
     if (c->collector_json)

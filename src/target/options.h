@@ -41,7 +41,7 @@ struct target_config {
     struct addr metrics; /* address and port of the status pages */
     uint32_t max_sessions;
     uint32_t max_connection_age; /* seconds; 0: no limit */
-    bool version; /* --version was given: nothing else has been looked at */
+    bool version;                /* --version was given: nothing else has been looked at */
 
     /* As the option engine read it; what is above was made from it. */
     struct {

@@ -23,11 +23,12 @@ static struct names names_of(const struct registry_session *s)
     return n;
 }
 
-#define WHO(s, n)                                                                                                 \
-    LOG_STR("device", (s)->device), LOG_STR("peer-addr", (n).peer), LOG_STR("agent", (n).agent),                  \
+#define WHO(s, n)                                                                                            \
+    LOG_STR("device", (s)->device), LOG_STR("peer-addr", (n).peer), LOG_STR("agent", (n).agent),             \
         LOG_STR("session-id", bridge_session((s)->bridge)->id.text)
 
-bool registry_init(struct registry *r, struct loop *loop, struct backend *backend, uint32_t max, struct err *e)
+bool registry_init(struct registry *r, struct loop *loop, struct backend *backend, uint32_t max,
+                   struct err *e)
 {
     *r = (struct registry){.loop = loop, .backend = backend, .max = max, .seed = random_u64()};
     list_init(&r->sessions);
@@ -93,8 +94,9 @@ static void on_over(void *arg, enum session_todo how, const struct grpc_status *
         r->stats.closed_backend++;
     }
     log_info("session ended", WHO(s, n), LOG_STR("reason", reason),
-             LOG_NUM("duration-ms", clock_mono_ms() - s->opened_ms), LOG_NUM("bytes-up", session->received.bytes),
-             LOG_NUM("bytes-down", session->sent.bytes), LOG_NUM("messages-up", session->received.messages),
+             LOG_NUM("duration-ms", clock_mono_ms() - s->opened_ms),
+             LOG_NUM("bytes-up", session->received.bytes), LOG_NUM("bytes-down", session->sent.bytes),
+             LOG_NUM("messages-up", session->received.messages),
              LOG_NUM("messages-down", session->sent.messages), LOG_NUM("streams", s->streams),
              LOG_STR("notification-up", bgp_watch_notification_text(&session->seen.in, up)),
              LOG_STR("notification-down", bgp_watch_notification_text(&session->seen.out, down)));
@@ -117,7 +119,8 @@ static struct registry_session *find(struct registry *r, const struct uuid *id)
 }
 
 /* A router has one BGP session. Its older one, if it only waits for an agent, will not come back. */
-static void replace_older(struct registry *r, const struct meta_session *meta, const struct registry_caller *caller)
+static void replace_older(struct registry *r, const struct meta_session *meta,
+                          const struct registry_caller *caller)
 {
     uint64_t hash = addr_ip_hash(&meta->device, r->seed);
     struct map_node *next;
@@ -189,7 +192,8 @@ static bool accept_call(struct registry_session *s, struct grpc_call *call, cons
     s->registry->stats.mismatched++;
     log_warn("the agent counts other messages than we do: bytes were lost, killing the session", WHO(s, n),
              LOG_NUM("counter-up", mine.up), LOG_NUM("counter-down", mine.down),
-             LOG_NUM("agent-counter-up", meta->counters.up), LOG_NUM("agent-counter-down", meta->counters.down));
+             LOG_NUM("agent-counter-up", meta->counters.up),
+             LOG_NUM("agent-counter-down", meta->counters.down));
     bridge_kick(s->bridge);
     return false;
 }
@@ -213,8 +217,10 @@ void registry_attach(struct registry *r, struct grpc_call *call, const struct me
     if (r->stopping || r->count >= r->max) {
         r->stats.refused_limit += !r->stopping;
         if (!r->stopping)
-            log_warn("too many sessions, refusing one", LOG_NUM("limit", r->max), LOG_STR("device", caller->device->name));
-        grpc_call_finish(call, GRPC_UNAVAILABLE, r->stopping ? "the target stops" : "the target has no room for more sessions");
+            log_warn("too many sessions, refusing one", LOG_NUM("limit", r->max),
+                     LOG_STR("device", caller->device->name));
+        grpc_call_finish(call, GRPC_UNAVAILABLE,
+                         r->stopping ? "the target stops" : "the target has no room for more sessions");
         return;
     }
     replace_older(r, meta, caller);
@@ -228,9 +234,8 @@ void registry_attach(struct registry *r, struct grpc_call *call, const struct me
         return; /* an agent that goes on with a session we no longer know */
     struct names n = names_of(s);
     char address[ADDR_TEXT_MAX];
-    struct backend_peer peer = {.device = s->device,
-                                .address = addr_ip_text(&meta->device, address),
-                                .session = meta->id.text};
+    struct backend_peer peer = {
+        .device = s->device, .address = addr_ip_text(&meta->device, address), .session = meta->id.text};
     struct err e;
     log_info("session opened", WHO(s, n), LOG_STR("instance", s->instance));
     if (!r->backend->ops->open(r->backend, s->bridge, &peer, &e)) {

@@ -50,11 +50,13 @@ struct registry {
     uint64_t seed;
     bool stopping;
     struct {
-        uint64_t opened, resumed, refused_limit, closed_device, closed_backend, killed, expired, mismatched, duplicate;
+        uint64_t opened, resumed, refused_limit, closed_device, closed_backend, killed, expired, mismatched,
+            duplicate;
     } stats;
 };
 
-bool registry_init(struct registry *r, struct loop *loop, struct backend *backend, uint32_t max, struct err *e);
+bool registry_init(struct registry *r, struct loop *loop, struct backend *backend, uint32_t max,
+                   struct err *e);
 void registry_free(struct registry *r);
 
 /*
@@ -73,7 +75,8 @@ void registry_attach(struct registry *r, struct grpc_call *call, const struct me
 /* About once a second: ends what waited for too long. */
 void registry_tick(struct registry *r);
 /* Ends every session for which keep() says no (its device was removed, say). */
-void registry_review(struct registry *r, bool (*keep)(void *arg, const struct registry_session *s), void *arg);
+void registry_review(struct registry *r, bool (*keep)(void *arg, const struct registry_session *s),
+                     void *arg);
 /* Ends all sessions in good order: the collector says goodbye, what was read is delivered. */
 void registry_stop(struct registry *r);
 

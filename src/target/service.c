@@ -79,7 +79,8 @@ static bool authenticate(struct service *s, struct grpc_call *call, const struct
 {
     struct err e = {{0}};
     char text[ADDR_TEXT_MAX];
-    enum inventory_auth auth = inventory_authenticate(s->inventory, caller->email, caller->token, company, &e);
+    enum inventory_auth auth =
+        inventory_authenticate(s->inventory, caller->email, caller->token, company, &e);
     switch (auth) {
     case INVENTORY_AUTH_OK:
         return true;
@@ -94,8 +95,8 @@ static bool authenticate(struct service *s, struct grpc_call *call, const struct
         break;
     case INVENTORY_AUTH_ERROR:
         s->stats.auth_error++;
-        log_error("cannot check credentials, the agent is told to come back", LOG_STR("agent", addr_text(peer, text)),
-                  LOG_STR("error", e.text));
+        log_error("cannot check credentials, the agent is told to come back",
+                  LOG_STR("agent", addr_text(peer, text)), LOG_STR("error", e.text));
         grpc_call_finish(call, GRPC_UNAVAILABLE, "the target cannot check credentials now");
         return false;
     }
@@ -113,7 +114,8 @@ static void wipe(struct buf *b)
         explicit_bzero(buf_begin(b), buf_len(b));
 }
 
-static void send_response(struct control_stream *cs, const struct control_response *r, const struct addr *proxy)
+static void send_response(struct control_stream *cs, const struct control_response *r,
+                          const struct addr *proxy)
 {
     struct buf message = {0};
     if (buf_len(&cs->tx) < TX_MAX && control_response_encode(r, proxy, &message)) {
@@ -190,7 +192,8 @@ static struct told *find_told(struct control_stream *cs, const struct addr *addr
 }
 
 /* What tells a changed key from the old one; the key itself is not kept. */
-static void hash_key(const struct service *s, const struct control_response *r, uint8_t out[static KEY_HASH_LEN])
+static void hash_key(const struct service *s, const struct control_response *r,
+                     uint8_t out[static KEY_HASH_LEN])
 {
     uint8_t input[KEY_SALT_LEN + CONTROL_MD5_MAX];
     memset(out, 0, KEY_HASH_LEN);
@@ -398,8 +401,8 @@ static void on_message_end(void *arg)
         answer(cs, &q);
     } else {
         char text[ADDR_TEXT_MAX];
-        log_warn("Control request is not usable, ending the stream", LOG_STR("agent", addr_text(&cs->peer, text)),
-                 LOG_STR("error", e.text));
+        log_warn("Control request is not usable, ending the stream",
+                 LOG_STR("agent", addr_text(&cs->peer, text)), LOG_STR("error", e.text));
         grpc_call_finish(cs->call, GRPC_INVALID_ARGUMENT, e.text);
     }
     buf_free(&cs->rx);
@@ -482,14 +485,16 @@ static void control_call(struct service *s, struct grpc_call *call, const struct
     list_append(&s->streams, &cs->node);
     s->stats.agents++;
     log_info("agent connected", LOG_STR("agent", addr_text(peer, text)), LOG_STR("email", cs->email),
-             LOG_STR("instance", cs->instance), LOG_STR("version", cs->version), LOG_NUM("site", cs->site_id));
+             LOG_STR("instance", cs->instance), LOG_STR("version", cs->version),
+             LOG_NUM("site", cs->site_id));
     begin_review(cs);
     grpc_call_accept(call, NULL, &control_ops, cs);
 }
 
 /* --- Data --- */
 
-static void data_call(struct service *s, struct grpc_call *call, const struct kv *metadata, const struct addr *peer)
+static void data_call(struct service *s, struct grpc_call *call, const struct kv *metadata,
+                      const struct addr *peer)
 {
     struct meta_caller caller;
     struct meta_session session;
@@ -512,7 +517,8 @@ static void data_call(struct service *s, struct grpc_call *call, const struct kv
         grpc_call_finish(call, GRPC_UNAVAILABLE, "the target cannot look the device up now");
         return;
     default:
-        log_info("Data call of an unknown device, denied", LOG_STR("device_ip", addr_ip_text(&session.device, ip)),
+        log_info("Data call of an unknown device, denied",
+                 LOG_STR("device_ip", addr_ip_text(&session.device, ip)),
                  LOG_STR("agent", addr_text(peer, agent)), LOG_STR("reason", e.text));
         grpc_call_finish(call, GRPC_PERMISSION_DENIED, "unknown device");
         return;
@@ -601,7 +607,8 @@ const struct service_stats *service_stats(const struct service *s)
     return &s->stats;
 }
 
-void service_each_agent(const struct service *s, void (*cb)(void *arg, const struct service_agent *agent), void *arg)
+void service_each_agent(const struct service *s, void (*cb)(void *arg, const struct service_agent *agent),
+                        void *arg)
 {
     LIST_FOREACH (node, (struct list *)(uintptr_t)&s->streams) {
         const struct control_stream *cs = LIST_ITEM(node, struct control_stream, node);

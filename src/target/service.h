@@ -38,6 +38,7 @@ struct service_agent {
     const struct addr *address;
     int64_t since_wall_ns;
 };
-void service_each_agent(const struct service *s, void (*cb)(void *arg, const struct service_agent *agent), void *arg);
+void service_each_agent(const struct service *s, void (*cb)(void *arg, const struct service_agent *agent),
+                        void *arg);
 
 #endif

@@ -22,7 +22,8 @@ static void on_tick(void *arg)
         return;
     if (t->registry.count == 0)
         grpc_server_drain(t->server);
-    if (t->registry.count == 0 && grpc_server_connections(t->server) == 0 && list_empty(&t->registry.pool.lingering))
+    if (t->registry.count == 0 && grpc_server_connections(t->server) == 0 &&
+        list_empty(&t->registry.pool.lingering))
         loop_stop(t->loop);
 }
 

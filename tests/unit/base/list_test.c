@@ -13,8 +13,7 @@ static const char *text(struct list *head)
     static char out[100];
     size_t n = 0;
     out[0] = 0;
-    LIST_FOREACH(node, head)
-    {
+    LIST_FOREACH (node, head) {
         const struct item *it = LIST_ITEM(node, struct item, node);
         n += (size_t)snprintf(out + n, sizeof out - n, "%d ", it->number);
     }
@@ -22,8 +21,8 @@ static const char *text(struct list *head)
     size_t back = 0;
     for (struct list *node = head->prev; node != head; node = node->prev)
         back++;
-    LIST_FOREACH(node, head)
-    back--;
+    LIST_FOREACH (node, head)
+        back--;
     assert_int_equal(back, 0);
     return out;
 }
@@ -80,8 +79,7 @@ static void the_current_item_may_go(void **state)
         list_append(&head, &it->node);
     }
     int seen = 0;
-    LIST_FOREACH(node, &head)
-    {
+    LIST_FOREACH (node, &head) {
         struct item *it = LIST_ITEM(node, struct item, node);
         assert_int_equal(it->number, seen++);
         list_remove(node);

@@ -32,9 +32,10 @@ static void reads_what_systemd_reads(void **state)
 {
     (void)state;
     struct err e;
-    assert_true(parse("# comment\n\n; another\nA=1\n  B_2 =  two words  \nC=\"quoted # not a comment\"\nD='x'\r\nE=\n"
-                      "HTTPS_PROXY= http://u:p@192.0.2.1:3128\nF=a=b",
-                      &e));
+    assert_true(
+        parse("# comment\n\n; another\nA=1\n  B_2 =  two words  \nC=\"quoted # not a comment\"\nD='x'\r\nE=\n"
+              "HTTPS_PROXY= http://u:p@192.0.2.1:3128\nF=a=b",
+              &e));
     assert_string_equal(seen, "A=<1>;B_2=<two words>;C=<quoted # not a comment>;D=<x>;E=<>;"
                               "HTTPS_PROXY=<http://u:p@192.0.2.1:3128>;F=<a=b>;");
     assert_true(parse("", &e));
