@@ -88,8 +88,10 @@ class OpenBgpd(Router):
         return result.stdout
 
     def neighbor(self, name):
-        shown = json.loads(self.ctl("-j", "show", "neighbor", self.peers[name].neighbor))
-        return shown["neighbors"][0]
+        def look():  # right after the start bgpctl answers, and knows no neighbors yet
+            return json.loads(self.ctl("-j", "show", "neighbor", self.peers[name].neighbor)).get("neighbors")
+
+        return wait_for(look, f"{self.name} knowing its neighbor {name}")[0]
 
     def established(self, name):
         return self.neighbor(name)["state"] == "Established"

@@ -22,7 +22,8 @@ static void begin(void)
 static void put(const void *p, size_t n)
 {
     assert_true(len + n <= sizeof frame);
-    memcpy(frame + len, p, n);
+    if (n > 0) /* nothing may be NULL, which memcpy() does not take */
+        memcpy(frame + len, p, n);
     len += n;
 }
 
