@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "agent/pages.h"
 #include "agent/reload.h"
@@ -11,6 +10,7 @@
 #include "base/log.h"
 #include "base/uuid.h"
 #include "bridge/tcp_end.h"
+#include "daemon/limits.h"
 #include "daemon/notify.h"
 #include "net/web_proxy.h"
 
@@ -125,26 +125,6 @@ static void on_reload(void *arg, int signum)
 
 /* --- start --- */
 
-/* One descriptor a session, and some: the soft limit is often 1024 where the hard one allows far more. */
-static void raise_descriptor_limit(void)
-{
-    struct rlimit lim;
-    if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
-        lim.rlim_cur = lim.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &lim);
-    }
-}
-
-/* A core file would hold the token and the routers' keys. The soft limit only: prlimit(1) brings it back. */
-static void forbid_core_file(void)
-{
-    struct rlimit lim;
-    if (getrlimit(RLIMIT_CORE, &lim) == 0) {
-        lim.rlim_cur = 0;
-        setrlimit(RLIMIT_CORE, &lim);
-    }
-}
-
 static void write_metrics(void *arg, struct metrics_writer *w)
 {
     agent_metrics(arg, w);
@@ -220,8 +200,8 @@ static bool start(struct agent *a, struct err *e)
     struct agent_config *c = a->config;
     a->instance = uuid_v4();
     a->started_ms = clock_mono_ms();
-    raise_descriptor_limit();
-    forbid_core_file();
+    limits_raise_descriptors();
+    limits_forbid_core_file();
     a->loop = loop_new(e);
     if (!a->loop || !choose_proxy(a, e))
         return false;

@@ -2,10 +2,10 @@
 
 #include <signal.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/limits.h"
 #include "daemon/notify.h"
 
 #define TICK_MS 1000
@@ -66,15 +66,6 @@ static void on_reload(void *arg, int signum)
 
 /* --- start --- */
 
-static void raise_descriptor_limit(void)
-{
-    struct rlimit lim;
-    if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
-        lim.rlim_cur = lim.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &lim);
-    }
-}
-
 /* A new installation starts with an empty inventory; from then on the server only reads it. */
 static bool open_inventory(struct target *t, struct err *e)
 {
@@ -86,22 +77,12 @@ static bool open_inventory(struct target *t, struct err *e)
     return t->inventory != NULL;
 }
 
-/* The MD5 keys that pass through our memory must not end up in a file. (systemd-coredump heeds the limit, too.) */
-static void forbid_core_dumps(void)
-{
-    struct rlimit lim;
-    if (getrlimit(RLIMIT_CORE, &lim) == 0) {
-        lim.rlim_cur = 0;
-        setrlimit(RLIMIT_CORE, &lim);
-    }
-}
-
 static bool start(struct target *t, struct err *e)
 {
     struct target_config *c = t->config;
     char text[ADDR_TEXT_MAX];
-    raise_descriptor_limit();
-    forbid_core_dumps();
+    limits_raise_descriptors();
+    limits_forbid_core_file();
     t->loop = loop_new(e);
     if (!t->loop || !open_inventory(t, e))
         return false;
