@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /*
  * The connection's own window: large, because its credit returns at once (memory is bounded by the streams' windows).
@@ -18,8 +19,20 @@
 #define RESET_BURST 1000u
 #define RESET_PER_S 200u
 
+/*
+ * What nghttp2 takes when a session begins lies in a mapping of the session's own. Most of it is a buffer of 16 KiB for the
+ * frame being sent, of which a connection with small header blocks uses the first few hundred bytes for all its life: in the
+ * heap it would cost what it is long, here the pages that nobody touched cost nothing. What comes later is malloc()'s.
+ */
+#define START_BYTES (48u << 10)
+/* In front of each piece there: its size. */
+#define START_HEADER 16u
+
 struct h2 {
     nghttp2_session *session;
+    uint8_t *start; /* the mapping */
+    size_t start_used;
+    bool starting; /* the session is being made */
     const struct h2_ops *ops;
     void *arg;
     bool server, ready;
@@ -260,6 +273,70 @@ static int send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8
     return 0;
 }
 
+/* --- nghttp2's memory --- */
+
+static bool in_start(const struct h2 *h, const void *p)
+{
+    return (const uint8_t *)p >= h->start && (const uint8_t *)p < h->start + START_BYTES;
+}
+
+/* Zeroed, because nothing there is used twice. NULL: it belongs to malloc(). */
+static void *start_get(struct h2 *h, size_t n)
+{
+    if (!h->starting || n > START_BYTES)
+        return NULL;
+    size_t size = (n + START_HEADER - 1) / START_HEADER * START_HEADER;
+    if (START_BYTES - h->start_used < START_HEADER + size)
+        return NULL;
+    uint8_t *at = h->start + h->start_used;
+    memcpy(at, &size, sizeof size);
+    h->start_used += START_HEADER + size;
+    return at + START_HEADER;
+}
+
+static void *mem_malloc(size_t n, void *arg)
+{
+    void *p = start_get(arg, n);
+    return p ? p : malloc(n);
+}
+
+static void *mem_calloc(size_t count, size_t n, void *arg)
+{
+    void *p = n > 0 && count > START_BYTES / n ? NULL : start_get(arg, count * n);
+    return p ? p : calloc(count, n);
+}
+
+static void mem_free(void *p, void *arg)
+{
+    if (!in_start(arg, p))
+        free(p);
+}
+
+static void *mem_realloc(void *p, size_t n, void *arg)
+{
+    if (!p)
+        return mem_malloc(n, arg);
+    if (!in_start(arg, p))
+        return realloc(p, n);
+    size_t had;
+    memcpy(&had, (uint8_t *)p - START_HEADER, sizeof had);
+    void *to = malloc(n);
+    if (to)
+        memcpy(to, p, had < n ? had : n);
+    return to;
+}
+
+static bool start_map(struct h2 *h)
+{
+    void *at =
+        mmap(NULL, START_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED)
+        return false;
+    madvise(at, START_BYTES, MADV_NOHUGEPAGE); /* neighbours are one mapping to the kernel: it must not fill the gaps */
+    h->start = at;
+    return true;
+}
+
 /* --- life --- */
 
 struct h2 *h2_new(bool server, uint32_t max_streams, const struct h2_ops *ops, void *arg)
@@ -267,7 +344,7 @@ struct h2 *h2_new(bool server, uint32_t max_streams, const struct h2_ops *ops, v
     struct h2 *h = calloc(1, sizeof *h);
     nghttp2_session_callbacks *cb = NULL;
     nghttp2_option *opt = NULL;
-    if (!h || nghttp2_session_callbacks_new(&cb) != 0 || nghttp2_option_new(&opt) != 0)
+    if (!h || !start_map(h) || nghttp2_session_callbacks_new(&cb) != 0 || nghttp2_option_new(&opt) != 0)
         goto fail;
     h->ops = ops;
     h->arg = arg;
@@ -286,8 +363,15 @@ struct h2 *h2_new(bool server, uint32_t max_streams, const struct h2_ops *ops, v
     /* A closed stream is forgotten at once: no memory for priority trees of the past. */
     nghttp2_option_set_no_closed_streams(opt, 1);
 
-    int rc = server ? nghttp2_session_server_new2(&h->session, cb, h, opt)
-                    : nghttp2_session_client_new2(&h->session, cb, h, opt);
+    nghttp2_mem mem = {.mem_user_data = h,
+                       .malloc = mem_malloc,
+                       .free = mem_free,
+                       .calloc = mem_calloc,
+                       .realloc = mem_realloc};
+    h->starting = true;
+    int rc = server ? nghttp2_session_server_new3(&h->session, cb, h, opt, &mem)
+                    : nghttp2_session_client_new3(&h->session, cb, h, opt, &mem);
+    h->starting = false;
     if (rc != 0)
         goto fail;
     nghttp2_settings_entry iv[4] = {
@@ -319,6 +403,8 @@ void h2_free(struct h2 *h)
         return;
     if (h->session)
         nghttp2_session_del(h->session);
+    if (h->start)
+        munmap(h->start, START_BYTES);
     free(h);
 }
 
