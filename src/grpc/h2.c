@@ -463,6 +463,19 @@ bool h2_done(struct h2 *h)
 
 /* --- streams --- */
 
+/*
+ * Header fields that go into no table of HPACK. The token, so that it is kept nowhere; and what differs with each call:
+ * it would push out what is the same for all of them, and cost memory and time at both ends for nothing.
+ */
+static bool not_indexed(const char *key)
+{
+    static const char *const keys[] = {"x-ch-auth-api-token", "session-id", "device-ip", "device-port"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strcmp(key, keys[i]) == 0)
+            return true;
+    return false;
+}
+
 /* Returns how many there are, or SIZE_MAX for too many: none is left out without a word. */
 static size_t to_nva(const struct kv *headers, nghttp2_nv nva[static HEADERS_COUNT_MAX])
 {
@@ -473,7 +486,7 @@ static size_t to_nva(const struct kv *headers, nghttp2_nv nva[static HEADERS_COU
     for (uint32_t pos = 0; kv_next(headers, &pos, &pair); count++)
         nva[count] = (nghttp2_nv){
             (uint8_t *)(uintptr_t)pair.key, (uint8_t *)(uintptr_t)pair.val, pair.key_len, pair.val_len,
-            strcmp(pair.key, "x-ch-auth-api-token") == 0 ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE};
+            not_indexed(pair.key) ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE};
     return count;
 }
 
