@@ -16,8 +16,8 @@
 #include "base/addr.h"
 #include "base/buf.h"
 
-/* Above this an emptied queue gives its memory back. */
-#define QUEUE_KEEP (16u << 10)
+/* A queue that was larger than this gives its memory back when it is empty; else see `spare_queue`. */
+#define QUEUE_KEEP (256u << 10)
 /*
  * How much the kernel keeps that it has not sent yet. Small, so that a KEEPALIVE does not wait behind a
  * second of bulk data; what is in flight on a long path does not count.
@@ -40,6 +40,31 @@ struct stream {
     char *issuer; /* of a certificate that is not trusted */
     struct err why;
 };
+
+/*
+ * Queues are empty nearly always, and filled and emptied one after the other: so one piece of memory goes round among all
+ * of them, and a stream that has nothing to send holds none.
+ */
+static struct buf spare_queue;
+
+static bool enqueue(struct stream *s, const void *p, size_t n)
+{
+    if (!s->queue.data && n > 0) {
+        s->queue = spare_queue;
+        spare_queue = (struct buf){0};
+    }
+    return buf_append(&s->queue, p, n);
+}
+
+static void queue_emptied(struct stream *s)
+{
+    if (!spare_queue.data && s->queue.cap <= QUEUE_KEEP) {
+        spare_queue = s->queue;
+        s->queue = (struct buf){0};
+    } else {
+        buf_free(&s->queue);
+    }
+}
 
 static bool broken(struct stream *s, const char *what, int errnum)
 {
@@ -123,7 +148,7 @@ static int bio_write(BIO *bio, const char *p, int n)
 {
     struct stream *s = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
-    return n >= 0 && buf_append(&s->queue, p, (size_t)n) ? n : -1;
+    return n >= 0 && enqueue(s, p, (size_t)n) ? n : -1;
 }
 
 static int bio_read(BIO *bio, char *p, int n)
@@ -170,8 +195,7 @@ static void send_queue(struct stream *s)
         buf_take(&s->queue, (size_t)n);
     }
     if (buf_len(&s->queue) == 0) {
-        if (s->queue.cap > QUEUE_KEEP)
-            buf_free(&s->queue);
+        queue_emptied(s);
         if (s->want_shutdown && !s->shut) {
             s->shut = true;
             raw_shutdown(s);
@@ -491,7 +515,7 @@ bool stream_write(struct stream *s, const uint8_t *p, size_t n)
             p += sent;
             n -= (size_t)sent;
         }
-        if (!buf_append(&s->queue, p, n))
+        if (!enqueue(s, p, n))
             return broken(s, "sending", ENOMEM);
     } else {
         ERR_clear_error();
