@@ -400,12 +400,11 @@ static void log_ended(struct device *d, const struct ending *e)
              LOG_NUM("silent-down-ms", down.silent_ms), LOG_NUM("streams", d->streams));
 }
 
-static void on_over(void *arg, enum session_todo how, const struct grpc_status *status)
+static void on_over(void *arg, enum session_todo how)
 {
     struct device *d = arg;
     struct device_host *h = d->host;
     struct ending e;
-    (void)status;
     /* What is known of the device goes with a KILL; but a block, pushed just now perhaps, is why it was killed. */
     if (how == SESSION_ABORT && !control_blocked(h->control, &d->peer)) {
         control_forget(h->control, &d->peer);

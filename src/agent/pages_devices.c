@@ -36,9 +36,9 @@ static void write_received(struct metrics_writer *w, const struct record *r, con
 
 static void write_bytes(struct metrics_writer *w, const struct record *r, const struct who *x)
 {
+    struct record_counts counts = record_counts(r);
     for (unsigned d = 0; d < 2; d++)
-        metrics_int(w, (int64_t)(r->ended.bytes[d] + r->present.bytes[d]), WHO(x),
-                    {"direction", directions[d]});
+        metrics_int(w, (int64_t)counts.bytes[d], WHO(x), {"direction", directions[d]});
 }
 
 static void write_state(struct metrics_writer *w, const struct record *r, const struct who *x)
@@ -61,21 +61,22 @@ static void write_hold_time(struct metrics_writer *w, const struct record *r, co
 
 static void write_messages(struct metrics_writer *w, const struct record *r, const struct who *x)
 {
+    struct record_counts counts = record_counts(r);
     for (unsigned d = 0; d < 2; d++)
         for (unsigned i = 0; i < 6; i++)
-            metrics_int(w, (int64_t)(r->ended.messages[d][i] + r->present.messages[d][i]), WHO(x),
-                        {"direction", directions[d]}, {"message", bgp_json_types[i]});
+            metrics_int(w, (int64_t)counts.messages[d][i], WHO(x), {"direction", directions[d]},
+                        {"message", bgp_json_types[i]});
 }
 
 static void write_established(struct metrics_writer *w, const struct record *r, const struct who *x)
 {
-    metrics_int(w, (int64_t)(r->ended.established + r->present.established), WHO(x));
+    metrics_int(w, (int64_t)record_counts(r).established, WHO(x));
 }
 
 static void write_notifications(struct metrics_writer *w, const struct record *r, const struct who *x)
 {
-    for (unsigned i = 0; i < r->n_notifications; i++) {
-        const struct record_notification *n = &r->notifications[i];
+    for (unsigned i = 0; i < r->past->n_notifications; i++) {
+        const struct record_notification *n = &r->past->notifications[i];
         char code[8] = "other", subcode[8] = "other";
         if (!n->others) {
             snprintf(code, sizeof code, "%u", n->code);
@@ -122,13 +123,13 @@ void agent_device_metrics(struct agent *a, struct metrics_writer *w)
 {
     char site[24], address[ADDR_TEXT_MAX];
     snprintf(site, sizeof site, "%" PRId64, a->config->site_id);
-    records_forget_present(&a->host.records);
+    records_look_begin(&a->host.records);
     LIST_FOREACH (node, &a->host.devices) {
         const struct device *d = LIST_ITEM(node, const struct device, node);
         if (!d->record)
             continue;
         struct record_session carried = device_carried(d);
-        record_look(d->record, &carried);
+        record_look(&a->host.records, d->record, &carried);
     }
     for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
         metrics_family(w, families[i].name, families[i].type, families[i].help);
@@ -138,4 +139,5 @@ void agent_device_metrics(struct agent *a, struct metrics_writer *w)
             families[i].write(w, r, &x);
         }
     }
+    records_look_end(&a->host.records);
 }

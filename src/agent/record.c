@@ -1,8 +1,9 @@
 #include "agent/record.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+static const struct record_past no_past;
 
 void records_init(struct records *rs, uint64_t seed)
 {
@@ -10,10 +11,31 @@ void records_init(struct records *rs, uint64_t seed)
     list_init(&rs->recent);
 }
 
+static void forget_past(struct record *r)
+{
+    if (r->past != &no_past)
+        free((struct record_past *)(uintptr_t)r->past);
+    r->past = &no_past;
+}
+
+/* For writing; NULL without memory. */
+static struct record_past *past_of(struct record *r)
+{
+    if (r->past == &no_past) {
+        struct record_past *p = calloc(1, sizeof *p);
+        if (!p)
+            return NULL;
+        r->past = p;
+    }
+    return (struct record_past *)(uintptr_t)r->past;
+}
+
 static void record_free(struct records *rs, struct record *r)
 {
     map_remove(&rs->by_ip, &r->by_ip);
     list_remove(&r->node);
+    forget_past(r);
+    free(r->name);
     free(r);
 }
 
@@ -22,6 +44,8 @@ void records_free(struct records *rs)
     while (!list_empty(&rs->recent))
         record_free(rs, LIST_ITEM(rs->recent.next, struct record, node));
     map_free(&rs->by_ip);
+    free(rs->looked);
+    rs->looked = NULL;
 }
 
 static struct record *find(const struct records *rs, const struct addr *ip)
@@ -56,6 +80,7 @@ static struct record *add(struct records *rs, const struct addr *ip)
         return NULL;
     r->ip = *ip;
     r->ip.port = 0;
+    r->past = &no_past;
     list_init(&r->node);
     if (!map_insert(&rs->by_ip, &r->by_ip, addr_ip_hash(ip, rs->seed))) {
         free(r);
@@ -70,13 +95,19 @@ struct record *records_begin(struct records *rs, const struct addr *device,
     struct record *r = find(rs, device);
     if (!r && !(r = add(rs, device)))
         return NULL;
-    if (r->device_id != answer->device_id || r->company_id != answer->company_id ||
+    if (!r->name || r->device_id != answer->device_id || r->company_id != answer->company_id ||
         strcmp(r->name, answer->device_name) != 0) {
+        char *name = strdup(answer->device_name);
+        if (!name) {
+            if (!r->name)
+                record_free(rs, r);
+            return NULL;
+        }
+        free(r->name);
+        r->name = name;
         r->company_id = answer->company_id;
         r->device_id = answer->device_id;
-        snprintf(r->name, sizeof r->name, "%s", answer->device_name);
-        r->ended = (struct record_counts){0};
-        r->n_notifications = 0;
+        forget_past(r);
         r->received_wall_ns = r->notification_wall_ns[RECORD_UP] = r->notification_wall_ns[RECORD_DOWN] = 0;
         r->have_open = false;
     }
@@ -99,7 +130,7 @@ static void add_counts(struct record_counts *to, const struct record_session *s)
     to->established += s->seen->established.mono_ms != 0;
 }
 
-static void add_notification(struct record *r, bool down, const struct bgp_watch_side *side)
+static void add_notification(struct record_past *r, bool down, const struct bgp_watch_side *side)
 {
     struct bgp_notification n;
     if (!bgp_peek_notification(&side->peek, &n))
@@ -139,9 +170,12 @@ static void learn(struct record *r, const struct bgp_watch *seen)
 
 void records_end(struct records *rs, struct record *r, const struct record_session *session)
 {
-    add_counts(&r->ended, session);
-    add_notification(r, false, &session->seen->out);
-    add_notification(r, true, &session->seen->in);
+    struct record_past *past = past_of(r);
+    if (past) {
+        add_counts(&past->counts, session);
+        add_notification(past, false, &session->seen->out);
+        add_notification(past, true, &session->seen->in);
+    }
     learn(r, session->seen);
     if (--r->sessions == 0)
         r->state = BGP_WATCH_IDLE;
@@ -149,14 +183,41 @@ void records_end(struct records *rs, struct record *r, const struct record_sessi
     list_append(&rs->recent, &r->node);
 }
 
-void records_forget_present(struct records *rs)
+void records_look_begin(struct records *rs)
 {
-    LIST_FOREACH (node, &rs->recent)
-        LIST_ITEM(node, struct record, node)->present = (struct record_counts){0};
+    records_look_end(rs);
+    rs->looked = calloc(rs->by_ip.count, sizeof *rs->looked);
+    rs->looked_max = rs->looked ? rs->by_ip.count : 0;
 }
 
-void record_look(struct record *r, const struct record_session *session)
+void record_look(struct records *rs, struct record *r, const struct record_session *session)
 {
-    add_counts(&r->present, session);
+    if (!r->present && rs->n_looked < rs->looked_max)
+        r->present = &rs->looked[rs->n_looked++];
+    if (r->present)
+        add_counts(r->present, session);
     learn(r, session->seen);
+}
+
+struct record_counts record_counts(const struct record *r)
+{
+    struct record_counts sum = r->past->counts;
+    for (unsigned d = RECORD_UP; r->present && d <= RECORD_DOWN; d++) {
+        sum.bytes[d] += r->present->bytes[d];
+        for (unsigned i = 0; i < 6; i++)
+            sum.messages[d][i] += r->present->messages[d][i];
+    }
+    sum.established += r->present ? r->present->established : 0;
+    return sum;
+}
+
+void records_look_end(struct records *rs)
+{
+    if (!rs->looked)
+        return;
+    LIST_FOREACH (node, &rs->recent)
+        LIST_ITEM(node, struct record, node)->present = NULL;
+    free(rs->looked);
+    rs->looked = NULL;
+    rs->n_looked = rs->looked_max = 0;
 }

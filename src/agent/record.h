@@ -38,17 +38,23 @@ struct record_counts {
     uint64_t established;
 };
 
+/* Of ended sessions. */
+struct record_past {
+    struct record_counts counts;
+    struct record_notification notifications[RECORD_NOTIFICATIONS];
+    unsigned n_notifications;
+};
+
 struct record {
     struct map_node by_ip;
     struct list node; /* in `recent` */
     struct addr ip;   /* without a port */
     uint32_t company_id, device_id;
-    char name[CONTROL_NAME_MAX];
+    char *name;
     uint32_t sessions; /* there are now */
 
-    struct record_counts ended, present;                            /* `present` is made by record_look() */
-    struct record_notification notifications[RECORD_NOTIFICATIONS]; /* of ended sessions */
-    unsigned n_notifications;
+    const struct record_past *past; /* most devices have the one session that began when the agent did: then all zero */
+    struct record_counts *present;  /* between records_look_begin() and _end(), after record_look(); else NULL */
 
     /* Of the newest session, there or gone: */
     enum bgp_watch_state state;
@@ -64,6 +70,8 @@ struct records {
     struct map by_ip;
     struct list recent; /* whose session began or ended longest ago first */
     uint64_t seed;
+    struct record_counts *looked; /* what `present` points into */
+    size_t n_looked, looked_max;
 };
 
 void records_init(struct records *rs, uint64_t seed);
@@ -81,12 +89,17 @@ struct record_session {
     uint64_t bytes[2];
     const struct bgp_watch *seen; /* `out` is the router */
 };
-/* The session has ended: it is added up. */
+/* The session has ended: it is added up (where there is memory for it). */
 void records_end(struct records *rs, struct record *r, const struct record_session *session);
 
-/* Before the records are read: records_forget_present(), then record_look() for every session, oldest first.
+/*
+ * Reading the records: records_look_begin(), then record_look() for every session, oldest first, then record_counts() as
+ * often as needed, then records_look_end(). Without memory the sessions that are there do not count.
  */
-void records_forget_present(struct records *rs);
-void record_look(struct record *r, const struct record_session *session);
+void records_look_begin(struct records *rs);
+void record_look(struct records *rs, struct record *r, const struct record_session *session);
+/* All sessions: those that have ended, and those that were looked at. */
+struct record_counts record_counts(const struct record *r);
+void records_look_end(struct records *rs);
 
 #endif

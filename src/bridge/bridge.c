@@ -13,7 +13,6 @@ struct bridge {
     struct loop_task task;
     const struct bridge_ops *ops;
     void *arg;
-    struct grpc_status status; /* of the last call that ended */
     size_t stale;              /* bytes at the front of session->in that came with an earlier call */
     bool paused[2];            /* by direction: counted in the pool */
 };
@@ -219,7 +218,6 @@ static void on_closed(void *arg, const struct grpc_status *status)
 {
     struct bridge *b = arg;
     b->call = NULL;
-    b->status = *status;
     session_stream_closed(b->s, status->code == GRPC_OK);
     bool reopens = b->s->role == SESSION_AGENT && b->s->restart_received && status->code == GRPC_OK;
     bool aborting =
@@ -321,7 +319,7 @@ static void end(struct bridge *b, enum session_todo how)
         grpc_call_release(call);
     close_local(b, how == SESSION_ABORT);
     loop_task_cancel(&b->task);
-    b->ops->over(b->arg, how, &b->status);
+    b->ops->over(b->arg, how);
 }
 
 static void follow(void *arg)

@@ -47,7 +47,7 @@ struct bridge_ops {
     /* Agent: a RESTART is complete: attach the next call at once. */
     void (*reopen)(void *arg);
     /* The session is over; the local end is closed and the call let go of. Free the bridge now or later. */
-    void (*over)(void *arg, enum session_todo how, const struct grpc_status *status);
+    void (*over)(void *arg, enum session_todo how);
 };
 
 struct bridge_pool {

@@ -72,7 +72,7 @@ static void on_call_lost(void *arg, const struct grpc_status *status)
              LOG_NUM("window-ms", REGISTRY_WINDOW_MS));
 }
 
-static void on_over(void *arg, enum session_todo how, const struct grpc_status *status)
+static void on_over(void *arg, enum session_todo how)
 {
     struct registry_session *s = arg;
     struct registry *r = s->registry;
@@ -80,7 +80,6 @@ static void on_over(void *arg, enum session_todo how, const struct grpc_status *
     struct names n = names_of(s);
     const char *reason;
     char up[BGP_WATCH_TEXT_MAX], down[BGP_WATCH_TEXT_MAX];
-    (void)status;
     if (how == SESSION_ABORT) {
         reason = session->kill_received ? "the agent sent KILL" : "killed";
         r->stats.killed++;

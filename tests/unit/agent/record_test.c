@@ -63,15 +63,15 @@ static void counts_go_on_over_sessions(void **state)
     assert_int_equal(r->sessions, 0);
     assert_ptr_equal(session_with(a, 6, 2, false), r);
     session_with(a, 4, 0, true);
-    assert_int_equal(r->ended.bytes[RECORD_UP], 30);
-    assert_int_equal(r->ended.bytes[RECORD_DOWN], 60);
-    assert_int_equal(r->ended.messages[RECORD_UP][BGP_NOTIFICATION], 2);
-    assert_int_equal(r->ended.messages[RECORD_DOWN][BGP_NOTIFICATION], 1);
-    assert_int_equal(r->n_notifications, 2);
-    assert_int_equal(r->notifications[0].count, 2);
-    assert_false(r->notifications[0].down);
-    assert_true(r->notifications[1].down);
-    assert_int_equal(r->notifications[1].code, 4);
+    assert_int_equal(r->past->counts.bytes[RECORD_UP], 30);
+    assert_int_equal(r->past->counts.bytes[RECORD_DOWN], 60);
+    assert_int_equal(r->past->counts.messages[RECORD_UP][BGP_NOTIFICATION], 2);
+    assert_int_equal(r->past->counts.messages[RECORD_DOWN][BGP_NOTIFICATION], 1);
+    assert_int_equal(r->past->n_notifications, 2);
+    assert_int_equal(r->past->notifications[0].count, 2);
+    assert_false(r->past->notifications[0].down);
+    assert_true(r->past->notifications[1].down);
+    assert_int_equal(r->past->notifications[1].code, 4);
     assert_int_equal(r->notification_wall_ns[RECORD_UP], 500);
     assert_int_equal(r->state, BGP_WATCH_IDLE);
 }
@@ -83,15 +83,18 @@ static void sessions_that_are_there_are_not_added_up(void **state)
     struct record *r = records_begin(&rs, &a, &answer, 100);
     struct record_session carried = {.bytes = {7, 8}, .seen = &seen};
     for (int i = 0; i < 2; i++) {
-        records_forget_present(&rs);
-        record_look(r, &carried);
-        assert_int_equal(r->present.bytes[RECORD_UP], 7);
-        assert_int_equal(r->ended.bytes[RECORD_UP], 0);
+        records_look_begin(&rs);
+        record_look(&rs, r, &carried);
+        assert_int_equal(record_counts(r).bytes[RECORD_UP], 7);
+        assert_int_equal(r->past->counts.bytes[RECORD_UP], 0);
+        records_look_end(&rs);
+        assert_int_equal(record_counts(r).bytes[RECORD_UP], 0);
     }
     records_end(&rs, r, &carried);
-    records_forget_present(&rs);
-    assert_int_equal(r->present.bytes[RECORD_UP], 0);
-    assert_int_equal(r->ended.bytes[RECORD_UP], 7);
+    records_look_begin(&rs);
+    assert_int_equal(record_counts(r).bytes[RECORD_UP], 7);
+    records_look_end(&rs);
+    assert_int_equal(r->past->counts.bytes[RECORD_UP], 7);
 }
 
 static void another_device_at_the_address_begins_at_0(void **state)
@@ -102,8 +105,8 @@ static void another_device_at_the_address_begins_at_0(void **state)
     struct control_response other = answer;
     other.device_id = 3;
     assert_ptr_equal(records_begin(&rs, &a, &other, 200), r);
-    assert_int_equal(r->ended.bytes[RECORD_UP], 0);
-    assert_int_equal(r->n_notifications, 0);
+    assert_int_equal(r->past->counts.bytes[RECORD_UP], 0);
+    assert_int_equal(r->past->n_notifications, 0);
     assert_int_equal(r->sessions, 1);
 }
 
@@ -114,11 +117,11 @@ static void kinds_of_notification_are_bounded(void **state)
     struct record *r = NULL;
     for (unsigned i = 0; i < 600; i++)
         r = session_with(a, i % 256, i / 256, i % 2);
-    assert_int_equal(r->n_notifications, RECORD_NOTIFICATIONS);
+    assert_int_equal(r->past->n_notifications, RECORD_NOTIFICATIONS);
     uint64_t up = 0, down = 0;
     for (unsigned i = 0; i < RECORD_NOTIFICATIONS; i++) {
-        *(r->notifications[i].down ? &down : &up) += r->notifications[i].count;
-        assert_int_equal(r->notifications[i].others, i >= RECORD_NOTIFICATIONS - 2);
+        *(r->past->notifications[i].down ? &down : &up) += r->past->notifications[i].count;
+        assert_int_equal(r->past->notifications[i].others, i >= RECORD_NOTIFICATIONS - 2);
     }
     assert_int_equal(up, 300);
     assert_int_equal(down, 300);
@@ -136,9 +139,9 @@ static void the_device_gone_longest_makes_room(void **state)
     session_with(device(RECORDS_MAX), 6, 2, false);
     assert_int_equal(rs.by_ip.count, RECORDS_MAX);
     struct record *r = session_with(second, 6, 2, false);
-    assert_int_equal(r->notifications[0].count, 3); /* was kept */
+    assert_int_equal(r->past->notifications[0].count, 3); /* was kept */
     r = session_with(device(2), 6, 2, false);
-    assert_int_equal(r->notifications[0].count, 1); /* had to go */
+    assert_int_equal(r->past->notifications[0].count, 1); /* had to go */
     assert_int_equal(stays->sessions, 1);
 }
 
