@@ -26,7 +26,7 @@ struct names {
 
 const char *device_label(const struct device *d, char out[static 192])
 {
-    snprintf(out, 192, "%u:%s:%u-%s", d->company_id, d->name, d->device_id,
+    snprintf(out, 192, "%u:%s:%u-%s", d->company_id, d->name ? d->name : "", d->device_id,
              d->peer.family == 6 ? "ipv6" : "ipv4");
     return out;
 }
@@ -74,6 +74,14 @@ struct record_session device_carried(const struct device *d)
 
 /* --- life --- */
 
+static void end_lookup(struct device *d)
+{
+    if (d->lookup)
+        control_forget_lookup(d->host->control, d->lookup);
+    free(d->lookup);
+    d->lookup = NULL;
+}
+
 static void device_free(struct device *d)
 {
     struct device_host *h = d->host;
@@ -85,7 +93,7 @@ static void device_free(struct device *d)
     if (d->bridge)
         map_remove(&h->by_ip, &d->by_ip);
     h->count--;
-    control_forget_lookup(h->control, &d->lookup);
+    end_lookup(d);
     uplink_leave(h->uplink, &d->seat);
     bridge_free(d->bridge);
     if (d->fd >= 0)
@@ -93,6 +101,7 @@ static void device_free(struct device *d)
     loop_timer_free(d->retry);
     kv_free(&d->server_metadata);
     kv_free(&d->extra);
+    free(d->name);
     free(d);
 }
 
@@ -112,7 +121,8 @@ static void remember_answer(struct device *d, const struct control_response *r)
 {
     d->company_id = r->company_id;
     d->device_id = r->device_id;
-    snprintf(d->name, sizeof d->name, "%s", r->device_name);
+    free(d->name);
+    d->name = strdup(r->device_name);
     kv_free(&d->extra);
     kv_add_all(&d->extra, &r->metadata);
     kv_trim(&d->extra);
@@ -120,13 +130,21 @@ static void remember_answer(struct device *d, const struct control_response *r)
 
 static const struct bridge_ops bridge_ops;
 
+/* The wire knows no zones. */
+static struct addr wire_addr(const struct addr *a)
+{
+    struct addr bare = *a;
+    bare.scope = 0;
+    return bare;
+}
+
 /* Allowed: a session comes to be. False: it could not, and the device is gone. */
 static bool begin_session(struct device *d, const struct control_response *r)
 {
     struct device_host *h = d->host;
     struct err e;
-    d->bridge =
-        bridge_new(&h->pool, SESSION_AGENT, &d->session_id, &d->peer, &d->lookup.proxy, &bridge_ops, d);
+    struct addr proxy = wire_addr(&d->local);
+    d->bridge = bridge_new(&h->pool, SESSION_AGENT, &d->session_id, &d->peer, &proxy, &bridge_ops, d);
     if (!d->bridge || !map_insert(&h->by_ip, &d->by_ip, addr_ip_hash(&d->peer, h->seed))) {
         struct names n = names_of(d);
         log_warn("too many sessions, refusing a connection", LOG_STR("peer-addr", n.peer),
@@ -213,17 +231,29 @@ static void verdict(struct device *d, enum control_verdict v, const struct contr
 
 static void on_answer(void *arg, enum control_verdict v, const struct control_response *r)
 {
-    verdict(arg, v, r);
+    struct device *d = arg;
+    end_lookup(d);
+    verdict(d, v, r);
 }
 
 static void ask(struct device *d)
 {
-    enum control_verdict v;
-    const struct control_response *r;
+    enum control_verdict v = CONTROL_FULL;
+    const struct control_response *r = NULL;
     d->state = DEVICE_ASKING;
     d->denied_again = false;
-    if (control_ask(d->host->control, &d->lookup, &v, &r))
-        verdict(d, v, r);
+    d->lookup = calloc(1, sizeof *d->lookup);
+    if (d->lookup) {
+        list_init(&d->lookup->node);
+        d->lookup->device = d->peer;
+        d->lookup->proxy = wire_addr(&d->local);
+        d->lookup->done = on_answer;
+        d->lookup->arg = d;
+        if (!control_ask(d->host->control, d->lookup, &v, &r))
+            return;
+    }
+    end_lookup(d);
+    verdict(d, v, r);
 }
 
 /* --- SEATING, RELAYING, RETRYING --- */
@@ -425,8 +455,7 @@ void device_accept(struct device_host *h, int fd, const struct addr *peer, const
 {
     h->stats.accepted++;
     /* A denied device costs a look into a table and a close, nothing else. */
-    struct addr bare = *peer;
-    bare.scope = 0; /* the wire knows no zones, and so neither do answers; `local` says the interface */
+    struct addr bare = wire_addr(peer); /* so for answers, too; `local` says the interface */
     if (control_refuses(h->control, &bare)) {
         h->stats.refused_blocked++;
         close(fd);
@@ -445,13 +474,7 @@ void device_accept(struct device_host *h, int fd, const struct addr *peer, const
     d->session_id = uuid_v4();
     d->accepted_wall_ns = clock_wall_ns();
     d->accepted_ms = clock_mono_ms();
-    list_init(&d->lookup.node);
     list_init(&d->seat.node);
-    d->lookup.device = d->peer;
-    d->lookup.proxy = *local;
-    d->lookup.proxy.scope = 0;
-    d->lookup.done = on_answer;
-    d->lookup.arg = d;
     d->seat.ops = &seat_ops;
     d->seat.arg = d;
     backoff_init(&d->backoff);

@@ -60,7 +60,7 @@ struct device {
     struct addr peer, local;
     struct uuid session_id;
     int64_t accepted_wall_ns, accepted_ms;
-    struct control_lookup lookup;
+    struct control_lookup *lookup; /* while ASKING, else NULL */
     struct uplink_seat seat;
     struct bridge *bridge;    /* NULL while ASKING for the first time */
     struct record *record;    /* of the device; NULL before it is allowed, or where none is kept */
@@ -75,7 +75,7 @@ struct device {
     struct kv server_metadata;
     /* From the answer of Control: */
     uint32_t company_id, device_id;
-    char name[CONTROL_NAME_MAX];
+    char *name; /* NULL before the first */
     struct kv extra;
     int64_t eof_ms;    /* when it was first seen that the router has closed; 0: it has not */
     int64_t kill_ms;   /* since when the session is to be killed; 0: it is not */

@@ -1,14 +1,23 @@
 #include "relay/answers.h"
 
 #include <stdlib.h>
+#include <string.h>
 
+/* One that is kept is as long as its texts: most devices have a short name and no key. */
 struct answer {
     struct map_node node;
     struct list recent;
     int64_t expires_ms;
-    uint32_t uses_left; /* meaningful when r.ttl_counter is not 0 */
-    struct control_response r;
+    struct addr device;
+    uint32_t ttl_seconds, ttl_counter;
+    uint32_t uses_left; /* meaningful when ttl_counter is not 0 */
+    uint32_t company_id, device_id;
+    struct kv metadata;
+    uint8_t action, name_len, md5_len;
+    char texts[]; /* the name and its NUL, then the key */
 };
+
+_Static_assert(CONTROL_NAME_MAX <= UINT8_MAX, "name_len");
 
 void answers_init(struct answers *a, uint64_t seed)
 {
@@ -16,9 +25,21 @@ void answers_init(struct answers *a, uint64_t seed)
     list_init(&a->recent);
 }
 
+static size_t bare_size(const struct answer *it)
+{
+    return sizeof *it + it->name_len + 1u + it->md5_len;
+}
+
 static size_t size_of(const struct answer *it)
 {
-    return sizeof *it + it->r.metadata.cap;
+    return bare_size(it) + it->metadata.cap;
+}
+
+static void answer_drop(struct answer *it)
+{
+    kv_free(&it->metadata);
+    explicit_bzero(it->texts, (size_t)it->name_len + 1 + it->md5_len);
+    free(it);
 }
 
 static void answer_free(struct answers *a, struct answer *it)
@@ -26,8 +47,46 @@ static void answer_free(struct answers *a, struct answer *it)
     a->bytes -= size_of(it);
     map_remove(&a->by_ip, &it->node);
     list_remove(&it->recent);
-    control_response_clear(&it->r);
-    free(it);
+    answer_drop(it);
+}
+
+/* Takes over the metadata. */
+static struct answer *answer_new(struct control_response *r)
+{
+    size_t name_len = strlen(r->device_name);
+    struct answer *it = calloc(1, sizeof *it + name_len + 1 + r->md5_len);
+    if (!it)
+        return NULL;
+    it->action = (uint8_t)r->action;
+    it->device = r->device;
+    it->ttl_seconds = r->ttl_seconds;
+    it->ttl_counter = it->uses_left = r->ttl_counter;
+    it->company_id = r->company_id;
+    it->device_id = r->device_id;
+    it->name_len = (uint8_t)name_len;
+    it->md5_len = r->md5_len;
+    memcpy(it->texts, r->device_name, name_len + 1);
+    memcpy(it->texts + name_len + 1, r->md5, r->md5_len);
+    it->metadata = r->metadata;
+    r->metadata = (struct kv){0};
+    kv_trim(&it->metadata);
+    return it;
+}
+
+static void serve(struct answers *a, const struct answer *it)
+{
+    struct control_response *r = &a->served;
+    explicit_bzero(r->md5, r->md5_len);
+    *r = (struct control_response){.action = (enum control_action)it->action,
+                                   .device = it->device,
+                                   .ttl_seconds = it->ttl_seconds,
+                                   .ttl_counter = it->ttl_counter,
+                                   .metadata = it->metadata,
+                                   .company_id = it->company_id,
+                                   .device_id = it->device_id,
+                                   .md5_len = it->md5_len};
+    memcpy(r->device_name, it->texts, it->name_len + 1u);
+    memcpy(r->md5, it->texts + it->name_len + 1, it->md5_len);
 }
 
 void answers_free(struct answers *a)
@@ -35,6 +94,7 @@ void answers_free(struct answers *a)
     while (!list_empty(&a->recent))
         answer_free(a, LIST_ITEM(a->recent.next, struct answer, recent));
     map_free(&a->by_ip);
+    explicit_bzero(a->served.md5, sizeof a->served.md5);
 }
 
 static struct answer *find(struct answers *a, const struct addr *device, int64_t now_ms)
@@ -42,7 +102,7 @@ static struct answer *find(struct answers *a, const struct addr *device, int64_t
     uint64_t hash = addr_ip_hash(device, a->seed);
     for (struct map_node *n = map_find(&a->by_ip, hash); n; n = map_find_next(n)) {
         struct answer *it = MAP_ITEM(n, struct answer, node);
-        if (!addr_same_ip(&it->r.device, device))
+        if (!addr_same_ip(&it->device, device))
             continue;
         if (it->expires_ms > now_ms)
             return it;
@@ -55,20 +115,14 @@ static struct answer *find(struct answers *a, const struct addr *device, int64_t
 void answers_put(struct answers *a, struct control_response *r, int64_t now_ms)
 {
     answers_drop(a, &r->device);
-    struct answer *it = r->ttl_seconds == 0 ? NULL : calloc(1, sizeof *it);
-    if (!it) {
-        control_response_clear(r);
+    struct answer *it = r->ttl_seconds == 0 ? NULL : answer_new(r);
+    control_response_clear(r);
+    if (!it)
         return;
-    }
-    it->expires_ms = now_ms + (int64_t)r->ttl_seconds * 1000;
-    it->uses_left = r->ttl_counter;
-    it->r = *r;
-    *r = (struct control_response){0};
-    kv_trim(&it->r.metadata);
+    it->expires_ms = now_ms + (int64_t)it->ttl_seconds * 1000;
     list_init(&it->recent);
-    if (!map_insert(&a->by_ip, &it->node, addr_ip_hash(&it->r.device, a->seed))) {
-        control_response_clear(&it->r);
-        free(it);
+    if (!map_insert(&a->by_ip, &it->node, addr_ip_hash(&it->device, a->seed))) {
+        answer_drop(it);
         return;
     }
     list_append(&a->recent, &it->recent);
@@ -80,7 +134,7 @@ void answers_put(struct answers *a, struct control_response *r, int64_t now_ms)
 const struct control_response *answers_use(struct answers *a, const struct addr *device, int64_t now_ms)
 {
     struct answer *it = find(a, device, now_ms);
-    if (it && it->r.ttl_counter != 0) {
+    if (it && it->ttl_counter != 0) {
         if (it->uses_left == 0) {
             answer_free(a, it);
             it = NULL;
@@ -95,13 +149,14 @@ const struct control_response *answers_use(struct answers *a, const struct addr 
     a->hits++;
     list_remove(&it->recent);
     list_append(&a->recent, &it->recent);
-    return &it->r;
+    serve(a, it);
+    return &a->served;
 }
 
 bool answers_blocked(struct answers *a, const struct addr *device, int64_t now_ms)
 {
     const struct answer *it = find(a, device, now_ms);
-    return it && it->r.action == CONTROL_BLOCK_IP && (it->r.ttl_counter == 0 || it->uses_left > 0);
+    return it && it->action == CONTROL_BLOCK_IP && (it->ttl_counter == 0 || it->uses_left > 0);
 }
 
 bool answers_refuse(struct answers *a, const struct addr *device, int64_t now_ms)
@@ -124,7 +179,7 @@ void answers_count(const struct answers *a, int64_t now_ms, uint64_t *allow, uin
             (const struct answer *)(const void *)((const char *)n - offsetof(struct answer, recent));
         if (it->expires_ms <= now_ms)
             continue;
-        if (it->r.action == CONTROL_BLOCK_IP)
+        if (it->action == CONTROL_BLOCK_IP)
             (*block)++;
         else
             (*allow)++;

@@ -19,6 +19,7 @@ struct answers {
     uint64_t seed;
     uint64_t hits, misses;
     size_t bytes; /* of all that is held */
+    struct control_response served; /* what answers_use() returned last; its metadata belongs to the entry */
 };
 
 /* Far more devices than one agent has; and what they may take together. */
