@@ -53,8 +53,10 @@ struct record {
     char *name;
     uint32_t sessions; /* there are now */
 
-    const struct record_past *past; /* most devices have the one session that began when the agent did: then all zero */
-    struct record_counts *present;  /* between records_look_begin() and _end(), after record_look(); else NULL */
+    const struct record_past
+        *past; /* most devices have the one session that began when the agent did: then all zero */
+    struct record_counts
+        *present; /* between records_look_begin() and _end(), after record_look(); else NULL */
 
     /* Of the newest session, there or gone: */
     enum bgp_watch_state state;

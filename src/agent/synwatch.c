@@ -222,13 +222,12 @@ static int open_capture(struct synwatch *w, struct err *e)
     int rc = activate(w, &w->pcap, e);
     if (rc != 0)
         return rc;
-    w->watch = loop_watch_new(w->loop, pcap_get_selectable_fd(w->pcap), on_frames, w, e);
+    w->watch = loop_watch_new(w->loop, pcap_get_selectable_fd(w->pcap), LOOP_READ, on_frames, w, e);
     if (!w->watch) {
         pcap_close(w->pcap);
         w->pcap = NULL;
         return PCAP_ERROR;
     }
-    loop_watch_set(w->watch, LOOP_READ);
     return 0;
 }
 

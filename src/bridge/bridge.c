@@ -13,8 +13,8 @@ struct bridge {
     struct loop_task task;
     const struct bridge_ops *ops;
     void *arg;
-    size_t stale;              /* bytes at the front of session->in that came with an earlier call */
-    bool paused[2];            /* by direction: counted in the pool */
+    size_t stale;   /* bytes at the front of session->in that came with an earlier call */
+    bool paused[2]; /* by direction: counted in the pool */
 };
 
 enum { OUT, IN };

@@ -30,9 +30,8 @@ struct tcp_end {
 static void end_free(struct tcp_end *t)
 {
     list_remove(&t->lingering);
-    loop_watch_free(t->watch);
+    loop_watch_close(t->watch);
     loop_timer_free(t->timer);
-    close(t->fd);
     free(t);
 }
 
@@ -244,7 +243,7 @@ struct bridge_local *tcp_end_new(struct bridge *b, int fd, struct err *e)
     t->read_size = READ_FIRST;
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    t->watch = loop_watch_new(t->loop, fd, on_event, t, e);
+    t->watch = loop_watch_new(t->loop, fd, LOOP_READ, on_event, t, e);
     if (!t->watch) {
         close(fd);
         free(t);

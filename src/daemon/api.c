@@ -241,7 +241,7 @@ static bool start(struct api *api, const struct addr *addr, struct err *e)
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(api->mhd, MHD_DAEMON_INFO_EPOLL_FD);
     if (!info || info->epoll_fd < 0)
         return err_set(e, "libmicrohttpd gives no epoll descriptor");
-    api->watch = loop_watch_new(api->loop, info->epoll_fd, on_readable, api, e);
+    api->watch = loop_watch_new(api->loop, info->epoll_fd, LOOP_READ, on_readable, api, e);
     if (!api->watch)
         return false;
     api->listener = listener_new(api->loop, addr, on_accepted, api, e);
@@ -268,7 +268,6 @@ struct api *api_new(struct loop *loop, const struct addr *addr, const struct api
         api_free(api);
         return NULL;
     }
-    loop_watch_set(api->watch, LOOP_READ);
     loop_timer_start(api->sweep, SWEEP_PERIOD_MS, SWEEP_PERIOD_MS);
     return api;
 }

@@ -332,7 +332,8 @@ static bool start_map(struct h2 *h)
         mmap(NULL, START_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED)
         return false;
-    madvise(at, START_BYTES, MADV_NOHUGEPAGE); /* neighbours are one mapping to the kernel: it must not fill the gaps */
+    madvise(at, START_BYTES,
+            MADV_NOHUGEPAGE); /* neighbours are one mapping to the kernel: it must not fill the gaps */
     h->start = at;
     return true;
 }
@@ -484,9 +485,9 @@ static size_t to_nva(const struct kv *headers, nghttp2_nv nva[static HEADERS_COU
         return SIZE_MAX;
     struct kv_pair pair;
     for (uint32_t pos = 0; kv_next(headers, &pos, &pair); count++)
-        nva[count] = (nghttp2_nv){
-            (uint8_t *)(uintptr_t)pair.key, (uint8_t *)(uintptr_t)pair.val, pair.key_len, pair.val_len,
-            not_indexed(pair.key) ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE};
+        nva[count] = (nghttp2_nv){(uint8_t *)(uintptr_t)pair.key, (uint8_t *)(uintptr_t)pair.val,
+                                  pair.key_len, pair.val_len,
+                                  not_indexed(pair.key) ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE};
     return count;
 }
 

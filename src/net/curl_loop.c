@@ -81,7 +81,7 @@ static int want_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *
             return -1;
         s->cl = cl;
         s->fd = fd;
-        s->watch = loop_watch_new(cl->loop, fd, on_socket_event, s, &e);
+        s->watch = loop_watch_new(cl->loop, fd, 0, on_socket_event, s, &e);
         if (!s->watch) {
             free(s);
             return -1;

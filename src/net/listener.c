@@ -111,12 +111,11 @@ struct listener *listener_new(struct loop *loop, const struct addr *addr, listen
         !addr_from_sockaddr(&l->addr, (struct sockaddr *)&ss))
         goto fail;
     l->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    l->watch = loop_watch_new(loop, l->fd, on_readable, l, e);
+    l->watch = loop_watch_new(loop, l->fd, LOOP_READ, on_readable, l, e);
     if (!l->watch) {
         listener_free(l);
         return NULL;
     }
-    loop_watch_set(l->watch, LOOP_READ);
     return l;
 fail:
     bind_error(addr, errno, e);

@@ -1,27 +1,55 @@
 #include "net/loop.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 #include <uv.h>
 
 #define LAG_PERIOD_MS 100
 #define LAG_SLOTS     50 /* the lag that is told is the worst of the last 5 s */
+/*
+ * Timers that were freed and wait for their next owner: sessions make and free several each, and libuv frees a handle in a
+ * turn of its own.
+ */
+#define SPARE_TIMERS 64
+/* Ready descriptors taken at once; more come in the next turn, before anything that sleeps. */
+#define BATCH 512
 
+/*
+ * Descriptors are waited for by an epoll of our own: libuv takes a descriptor out of its epoll and puts it in again for
+ * every change, which is a third of the system calls of a short session, and a uv_poll_t is four times as large as what is needed.
+ * libuv's own loop, with the timers and signals, is run when a timer is due or one of its descriptors is ready: its epoll
+ * is a descriptor in ours.
+ */
 struct loop {
     uv_loop_t uv;
-    uv_prepare_t prepare; /* runs the tasks that timers deferred, before the loop sleeps */
-    uv_check_t check;     /* runs the tasks that descriptors deferred, right after them */
-    uv_idle_t idle;       /* keeps the loop from sleeping while tasks wait for the next turn */
     uv_timer_t lag_timer;
+    int epoll;
+    bool stopping;
+    bool uv_ready; /* libuv's loop must be run, whatever its timers say */
     struct list tasks;
+    struct loop_timer *spare_timers;
+    unsigned n_spare_timers;
+    struct epoll_event batch[BATCH];
+    int batch_at, batch_n; /* batch[batch_at] is being told of */
     int64_t lag_due_ms;
     uint32_t lag[LAG_SLOTS];
     unsigned lag_at;
 };
 
-static void on_idle(uv_idle_t *h)
+struct loop_timer {
+    uv_timer_t uv;
+    void (*cb)(void *arg);
+    void *arg; /* of a spare one: the next spare one */
+};
+
+/* libuv hands memory of a handle back in a close callback. All our handles are the first member of their struct. */
+static void on_closed(uv_handle_t *h)
 {
-    (void)h;
+    free(h);
 }
 
 static void run_tasks(struct loop *loop)
@@ -39,20 +67,6 @@ static void run_tasks(struct loop *loop)
         list_remove(&t->node);
         t->run(t->arg);
     }
-    if (list_empty(&loop->tasks))
-        uv_idle_stop(&loop->idle);
-    else
-        uv_idle_start(&loop->idle, on_idle);
-}
-
-static void on_prepare(uv_prepare_t *h)
-{
-    run_tasks(h->data);
-}
-
-static void on_check(uv_check_t *h)
-{
-    run_tasks(h->data);
 }
 
 static void on_lag_timer(uv_timer_t *h)
@@ -79,40 +93,68 @@ struct loop *loop_new(struct err *e)
         return NULL;
     }
     list_init(&loop->tasks);
-    uv_prepare_init(&loop->uv, &loop->prepare);
-    uv_check_init(&loop->uv, &loop->check);
-    uv_idle_init(&loop->uv, &loop->idle);
+    /* What is told of libuv's epoll has no watch: NULL. */
+    struct epoll_event ev = {.events = EPOLLIN};
+    loop->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (loop->epoll < 0 || epoll_ctl(loop->epoll, EPOLL_CTL_ADD, uv_backend_fd(&loop->uv), &ev) != 0) {
+        err_set(e, "event loop: epoll: %s", strerror(errno));
+        if (loop->epoll >= 0)
+            close(loop->epoll);
+        uv_loop_close(&loop->uv);
+        free(loop);
+        return NULL;
+    }
     uv_timer_init(&loop->uv, &loop->lag_timer);
-    loop->prepare.data = loop->check.data = loop->idle.data = loop->lag_timer.data = loop;
-    uv_prepare_start(&loop->prepare, on_prepare);
-    uv_check_start(&loop->check, on_check);
+    loop->lag_timer.data = loop;
     loop->lag_due_ms = (int64_t)(uv_hrtime() / 1000000) + LAG_PERIOD_MS;
     uv_timer_start(&loop->lag_timer, on_lag_timer, LAG_PERIOD_MS, LAG_PERIOD_MS);
     return loop;
 }
 
+/* Timers that are due, handles that were closed, signals. */
+static void run_uv(struct loop *loop)
+{
+    uv_update_time(&loop->uv);
+    if (!loop->uv_ready && uv_backend_timeout(&loop->uv) != 0)
+        return;
+    loop->uv_ready = false;
+    uv_run(&loop->uv, UV_RUN_NOWAIT);
+}
+
+/* Tells the watches; the time stands still meanwhile, as loop_now_ms() promises. */
+static void wait_and_tell(struct loop *loop);
+
 void loop_run(struct loop *loop)
 {
-    uv_run(&loop->uv, UV_RUN_DEFAULT);
+    loop->uv_ready = true; /* it may not wait yet for what was begun before */
+    while (!loop->stopping) {
+        run_uv(loop);
+        run_tasks(loop);
+        wait_and_tell(loop);
+        run_tasks(loop);
+    }
 }
 
 void loop_stop(struct loop *loop)
 {
-    uv_stop(&loop->uv);
+    loop->stopping = true;
 }
 
 void loop_free(struct loop *loop)
 {
     if (!loop)
         return;
-    uv_close((uv_handle_t *)&loop->prepare, NULL);
-    uv_close((uv_handle_t *)&loop->check, NULL);
-    uv_close((uv_handle_t *)&loop->idle, NULL);
     uv_close((uv_handle_t *)&loop->lag_timer, NULL);
+    while (loop->spare_timers) {
+        struct loop_timer *t = loop->spare_timers;
+        loop->spare_timers = t->arg;
+        uv_close((uv_handle_t *)&t->uv, on_closed);
+    }
     /* Closing is finished in the loop: handles freed by their owners a moment ago wait here too. */
     while (uv_run(&loop->uv, UV_RUN_NOWAIT) != 0)
         ;
     uv_loop_close(&loop->uv);
+    close(loop->epoll);
     free(loop);
 }
 
@@ -132,19 +174,7 @@ int64_t loop_lag_ms(const struct loop *loop)
     return worst;
 }
 
-/* libuv hands memory of a handle back in a close callback. All our handles are the first member of their struct. */
-static void on_closed(uv_handle_t *h)
-{
-    free(h);
-}
-
 /* --- timers --- */
-
-struct loop_timer {
-    uv_timer_t uv;
-    void (*cb)(void *arg);
-    void *arg;
-};
 
 static void on_timer(uv_timer_t *h)
 {
@@ -154,11 +184,17 @@ static void on_timer(uv_timer_t *h)
 
 struct loop_timer *loop_timer_new(struct loop *loop, void (*cb)(void *arg), void *arg)
 {
-    struct loop_timer *t = calloc(1, sizeof *t);
-    if (!t)
-        abort(); /* a few hundred bytes: nothing sensible can go on without */
-    uv_timer_init(&loop->uv, &t->uv);
-    t->uv.data = t;
+    struct loop_timer *t = loop->spare_timers;
+    if (t) {
+        loop->spare_timers = t->arg;
+        loop->n_spare_timers--;
+    } else {
+        t = calloc(1, sizeof *t);
+        if (!t)
+            abort(); /* a few hundred bytes: nothing sensible can go on without */
+        uv_timer_init(&loop->uv, &t->uv);
+        t->uv.data = t;
+    }
     t->cb = cb;
     t->arg = arg;
     return t;
@@ -183,65 +219,93 @@ void loop_timer_free(struct loop_timer *t)
 {
     if (!t)
         return;
+    struct loop *loop = LIST_ITEM(t->uv.loop, struct loop, uv);
     uv_timer_stop(&t->uv);
-    uv_close((uv_handle_t *)&t->uv, on_closed);
+    if (loop->n_spare_timers >= SPARE_TIMERS) {
+        uv_close((uv_handle_t *)&t->uv, on_closed);
+        return;
+    }
+    t->arg = loop->spare_timers;
+    loop->spare_timers = t;
+    loop->n_spare_timers++;
 }
 
 /* --- descriptors --- */
 
 struct loop_watch {
-    uv_poll_t uv;
+    struct loop *loop;
     void (*cb)(void *arg, unsigned events);
     void *arg;
+    int fd;
     unsigned events;
 };
 
-static void on_poll(uv_poll_t *h, int status, int events);
-
-static int watch_events(const struct loop_watch *w)
+/*
+ * Who waits for nothing stays registered, edge-triggered: errors, which epoll always tells, come once then and are
+ * dropped, and waiting again finds out about them.
+ */
+static struct epoll_event interest(struct loop_watch *w)
 {
-    return (w->events & LOOP_READ ? UV_READABLE : 0) | (w->events & LOOP_WRITE ? UV_WRITABLE : 0);
+    uint32_t events = (w->events & LOOP_READ ? EPOLLIN : 0u) | (w->events & LOOP_WRITE ? EPOLLOUT : 0u);
+    return (struct epoll_event){.events = events ? events : EPOLLET, .data.ptr = w};
 }
 
-static void on_poll(uv_poll_t *h, int status, int events)
+static void tell(struct loop_watch *w, uint32_t events)
 {
-    struct loop_watch *w = h->data;
     unsigned ev = 0;
-    if (status < 0) {
+    if (w->events == 0)
+        return;
+    if (events & EPOLLERR) {
         /*
-         * POLLERR, and libuv has stopped the watch. The owner finds the errno with its next call, or with a later one where
-         * bytes lie in front of it (a NOTIFICATION, then a reset): so the watch goes on until the owner ends it.
+         * The owner finds the errno with its next call, or with a later one where bytes lie in front of it (a NOTIFICATION,
+         * then a reset): so it is told again until it ends the watch.
          */
         ev = LOOP_READ | LOOP_WRITE | LOOP_GONE;
-        uv_poll_start(h, watch_events(w), on_poll);
+    } else if (events == EPOLLHUP) {
+        ev = w->events;
     } else {
-        if (events & UV_READABLE)
-            ev |= LOOP_READ;
-        if (events & UV_WRITABLE)
-            ev |= LOOP_WRITE;
-        if (events & UV_DISCONNECT)
-            ev |= LOOP_GONE;
+        ev = (events & EPOLLIN ? LOOP_READ : 0u) | (events & EPOLLOUT ? LOOP_WRITE : 0u);
     }
-    w->cb(w->arg, ev);
+    if (ev != 0)
+        w->cb(w->arg, ev);
 }
 
-struct loop_watch *loop_watch_new(struct loop *loop, int fd, void (*cb)(void *arg, unsigned events),
-                                  void *arg, struct err *e)
+static void wait_and_tell(struct loop *loop)
+{
+    int timeout =
+        list_empty(&loop->tasks) && !loop->uv_ready && !loop->stopping ? uv_backend_timeout(&loop->uv) : 0;
+    int n = epoll_wait(loop->epoll, loop->batch, BATCH, timeout);
+    uv_update_time(&loop->uv);
+    loop->batch_n = n > 0 ? n : 0; /* < 0: a signal, which libuv's loop is about to hear of */
+    for (loop->batch_at = 0; loop->batch_at < loop->batch_n; loop->batch_at++) {
+        struct epoll_event *ev = &loop->batch[loop->batch_at];
+        if (ev->data.ptr)
+            tell(ev->data.ptr, ev->events);
+        else if (ev->events != 0)
+            loop->uv_ready = true;
+    }
+    loop->batch_n = 0;
+}
+
+struct loop_watch *loop_watch_new(struct loop *loop, int fd, unsigned events,
+                                  void (*cb)(void *arg, unsigned events), void *arg, struct err *e)
 {
     struct loop_watch *w = calloc(1, sizeof *w);
     if (!w) {
         err_set(e, "out of memory");
         return NULL;
     }
-    int rc = uv_poll_init(&loop->uv, &w->uv, fd);
-    if (rc < 0) {
-        err_set(e, "watching descriptor %d: %s", fd, uv_strerror(rc));
+    w->loop = loop;
+    w->cb = cb;
+    w->arg = arg;
+    w->fd = fd;
+    w->events = events;
+    struct epoll_event ev = interest(w);
+    if (epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &ev) != 0) {
+        err_set(e, "watching descriptor %d: %s", fd, strerror(errno));
         free(w);
         return NULL;
     }
-    w->uv.data = w;
-    w->cb = cb;
-    w->arg = arg;
     return w;
 }
 
@@ -250,18 +314,36 @@ void loop_watch_set(struct loop_watch *w, unsigned events)
     if (w->events == events)
         return;
     w->events = events;
-    if (events == 0)
-        uv_poll_stop(&w->uv);
-    else
-        uv_poll_start(&w->uv, watch_events(w), on_poll);
+    struct epoll_event ev = interest(w);
+    if (epoll_ctl(w->loop->epoll, EPOLL_CTL_MOD, w->fd, &ev) != 0)
+        abort(); /* the descriptor was closed before its watch: whoever waits for it would wait for ever */
+}
+
+/* What this turn still had to tell of it is not told. */
+static void forget(struct loop_watch *w)
+{
+    struct loop *loop = w->loop;
+    for (int i = loop->batch_at + 1; i < loop->batch_n; i++)
+        if (loop->batch[i].data.ptr == w)
+            loop->batch[i] = (struct epoll_event){0};
+    free(w);
 }
 
 void loop_watch_free(struct loop_watch *w)
 {
     if (!w)
         return;
-    uv_poll_stop(&w->uv);
-    uv_close((uv_handle_t *)&w->uv, on_closed);
+    struct epoll_event unused = {0};
+    epoll_ctl(w->loop->epoll, EPOLL_CTL_DEL, w->fd, &unused);
+    forget(w);
+}
+
+void loop_watch_close(struct loop_watch *w)
+{
+    if (!w)
+        return;
+    close(w->fd);
+    forget(w);
 }
 
 /* --- tasks --- */
@@ -279,7 +361,6 @@ void loop_task_defer(struct loop_task *t)
     if (!list_empty(&t->node))
         return;
     list_append(&t->loop->tasks, &t->node);
-    uv_idle_start(&t->loop->idle, on_idle);
 }
 
 void loop_task_cancel(struct loop_task *t)
@@ -312,6 +393,7 @@ struct loop_signal *loop_signal_new(struct loop *loop, int signum, void (*cb)(vo
     s->cb = cb;
     s->arg = arg;
     uv_signal_start(&s->uv, on_signal, signum);
+    loop->uv_ready = true; /* libuv begins to wait for it in its next turn */
     return s;
 }
 

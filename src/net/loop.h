@@ -8,7 +8,7 @@
 #include "base/list.h"
 
 /*
- * The event loop: one a process, one thread. libuv stays inside net/. Nothing here may be called from another thread.
+ * The event loop: one a process, one thread. Timers and signals are libuv's, which stays inside net/. Nothing here may be called from another thread.
  *
  * A turn of the loop is: timers, descriptors that became ready, then the deferred tasks. Whatever a turn produced for a
  * connection is sent by its task, so that many small messages share one TLS record and one system call.
@@ -43,11 +43,14 @@ void loop_timer_free(struct loop_timer *t);
 #define LOOP_GONE 4u
 
 struct loop_watch;
-struct loop_watch *loop_watch_new(struct loop *loop, int fd, void (*cb)(void *arg, unsigned events),
-                                  void *arg, struct err *e);
+/* `events`: see loop_watch_set(). NULL with the reason in `e`: without memory, or for what cannot be waited for (a file). */
+struct loop_watch *loop_watch_new(struct loop *loop, int fd, unsigned events,
+                                  void (*cb)(void *arg, unsigned events), void *arg, struct err *e);
 /* Which of LOOP_READ and LOOP_WRITE to wait for; 0: none. Cheap when nothing changes. */
 void loop_watch_set(struct loop_watch *w, unsigned events);
 void loop_watch_free(struct loop_watch *w);
+/* The same, and closes the descriptor, which nobody else may hold: spares a system call. */
+void loop_watch_close(struct loop_watch *w);
 
 /* --- deferred tasks: run once, at the end of this turn (or of the next, when deferred by a running task) --- */
 struct loop_task {

@@ -24,7 +24,7 @@ struct resolve {
     struct lookup *lookup; /* NULL: an address, in `ip` */
     struct addr ip;
     struct loop_watch *watch;
-    struct loop_timer *now;
+    struct loop_task now;
     uint16_t port;
     resolve_done *done;
     void *arg;
@@ -77,7 +77,7 @@ void resolve_cancel(struct resolve *r)
     if (!r)
         return;
     loop_watch_free(r->watch);
-    loop_timer_free(r->now);
+    loop_task_cancel(&r->now);
     if (r->lookup)
         let_go(r->lookup);
     free(r);
@@ -127,12 +127,12 @@ struct resolve *resolve_start(struct loop *loop, const char *host, uint16_t port
         err_set(e, "out of memory");
         return NULL;
     }
+    loop_task_init(&r->now, loop, on_now, r);
     r->port = port;
     r->done = done;
     r->arg = arg;
     if (addr_parse_ip(&r->ip, host)) {
-        r->now = loop_timer_new(loop, on_now, r);
-        loop_timer_start(r->now, 0, 0);
+        loop_task_defer(&r->now);
         return r;
     }
     struct lookup *l = calloc(1, sizeof *l);
@@ -152,12 +152,11 @@ struct resolve *resolve_start(struct loop *loop, const char *host, uint16_t port
         return NULL;
     }
     r->lookup = l;
-    r->watch = loop_watch_new(loop, l->event, on_event, r, e);
+    r->watch = loop_watch_new(loop, l->event, LOOP_READ, on_event, r, e);
     if (!r->watch) {
         resolve_cancel(r);
         return NULL;
     }
-    loop_watch_set(r->watch, LOOP_READ);
     atomic_fetch_add(&l->holders, 1);
     if (!start_thread(l)) {
         let_go(l);

@@ -397,7 +397,7 @@ static struct stream *on_socket(struct loop *loop, int fd, bool to_proxy, struct
     int on = 1, lowat = NOTSENT_LOWAT;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof lowat);
-    s->watch = loop_watch_new(loop, fd, on_events, s, e);
+    s->watch = loop_watch_new(loop, fd, 0, on_events, s, e);
     if (!s->watch || (tls && !start_tls(s, tls, server_name, e))) {
         stream_free(s);
         return NULL;

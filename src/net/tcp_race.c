@@ -18,12 +18,12 @@ struct runner {
 
 struct tcp_race {
     struct loop *loop;
-    struct runner runners[TCP_RACE_ADDRS_MAX];
     size_t n, started, running;
     struct loop_timer *timer;
     tcp_race_prepare *prepare;
     tcp_race_done *done;
     void *arg;
+    struct runner runners[]; /* n of them */
 };
 
 static void drop(struct runner *run)
@@ -77,13 +77,12 @@ static bool start_one(struct tcp_race *r, struct runner *run)
         drop(run);
         return false;
     }
-    run->watch = loop_watch_new(r->loop, run->fd, on_event, run, &e);
+    run->watch = loop_watch_new(r->loop, run->fd, LOOP_WRITE, on_event, run, &e);
     if (!run->watch) {
         run->errnum = ENOMEM;
         drop(run);
         return false;
     }
-    loop_watch_set(run->watch, LOOP_WRITE);
     r->running++;
     return true;
 }
@@ -173,14 +172,15 @@ struct tcp_race *tcp_race_start(struct loop *loop, const struct addr *addrs, siz
 struct tcp_race *tcp_race_start_prepared(struct loop *loop, const struct addr *addrs, size_t n,
                                          tcp_race_prepare *prepare, tcp_race_done *done, void *arg)
 {
-    struct tcp_race *r = calloc(1, sizeof *r);
+    n = n < TCP_RACE_ADDRS_MAX ? n : TCP_RACE_ADDRS_MAX;
+    struct tcp_race *r = calloc(1, sizeof *r + n * sizeof r->runners[0]);
     if (!r)
         return NULL;
     r->loop = loop;
     r->prepare = prepare;
     r->done = done;
     r->arg = arg;
-    line_up(r, addrs, n < TCP_RACE_ADDRS_MAX ? n : TCP_RACE_ADDRS_MAX);
+    line_up(r, addrs, n);
     r->timer = loop_timer_new(loop, on_timer, r);
     start_next(r);
     return r;

@@ -18,7 +18,7 @@ struct answers {
     struct list recent; /* used longest ago first */
     uint64_t seed;
     uint64_t hits, misses;
-    size_t bytes; /* of all that is held */
+    size_t bytes;                   /* of all that is held */
     struct control_response served; /* what answers_use() returned last; its metadata belongs to the entry */
 };
 

@@ -105,7 +105,7 @@ struct json_sink *json_sink_new(struct loop *loop, const char *path, struct err 
     if (fstat(s->fd, &st) == 0 && !S_ISREG(st.st_mode)) {
         fcntl(s->fd, F_SETFL, fcntl(s->fd, F_GETFL) | O_NONBLOCK);
         /* What cannot be watched (/dev/null) never makes anybody wait. */
-        s->watch = loop_watch_new(loop, s->fd, on_writable, s, &ignored);
+        s->watch = loop_watch_new(loop, s->fd, 0, on_writable, s, &ignored);
     }
     return s;
 }
