@@ -3,7 +3,7 @@
 #include <string.h>
 
 /* A read takes at most as much as ring_room() can hand out in one call. */
-#define READ_MAX (64u << 10)
+#define READ_MAX (128u << 10)
 
 void session_init(struct session *s, enum session_role role, const struct uuid *id, const struct addr *device,
                   const struct addr *proxy)
@@ -120,7 +120,8 @@ size_t session_message_bytes(struct session *s, struct arena *a, const uint8_t *
             return SIZE_MAX;
         case DATA_PAYLOAD:
             s->received.bytes += len;
-            if (s->tcp_broken || s->over)
+            /* Being killed: these may be bytes behind a gap, which nobody must get. */
+            if (s->tcp_broken || s->over || s->kill_due)
                 break;
             bgp_watch_feed(&s->seen, &s->seen.in, payload, len);
             if (!ring_append(&s->in, a, payload, len)) {

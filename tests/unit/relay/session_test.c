@@ -196,16 +196,16 @@ static void bytes_read_become_messages(void **state)
         tcp_read(f, 19);
         assert_int_equal(say(f), 19);
         assert_int_equal(say(f), NO_MESSAGE);
-        tcp_read(f, 200000);
+        tcp_read(f, 100000);
         assert_int_equal(say(f), DATA_PAYLOAD_MAX); /* 64 KiB at most */
+        tcp_read(f, 60000);
         assert_int_equal(say(f), DATA_PAYLOAD_MAX);
-        assert_int_equal(say(f), DATA_PAYLOAD_MAX);
-        assert_int_equal(say(f), 200000 - 3 * (int)DATA_PAYLOAD_MAX);
+        assert_int_equal(say(f), 160000 - 2 * (int)DATA_PAYLOAD_MAX);
         assert_int_equal(say(f), NO_MESSAGE);
-        assert_u64_equal(s->sent.messages, 5);
-        assert_u64_equal(s->sent.bytes, 200019);
+        assert_u64_equal(s->sent.messages, 4);
+        assert_u64_equal(s->sent.bytes, 160019);
         assert_u64_equal(s->sent.actions, 0);
-        assert_u64_equal(f->out_sent, 200019);
+        assert_u64_equal(f->out_sent, 160019);
         assert_int_equal(todo(f), SESSION_NOTHING);
     }
 }
@@ -257,7 +257,7 @@ static void a_full_out_ring_stops_reading(void **state)
     EACH_ROLE(role)
     {
         struct session *s = begin(f, role);
-        assert_int_equal(session_tcp_wants(s), 64 << 10);
+        assert_int_equal(session_tcp_wants(s), SESSION_OUT_MAX);
         tcp_read(f, SESSION_OUT_MAX - 10);
         assert_int_equal(session_tcp_wants(s), 10);
         tcp_read(f, 10);
@@ -465,6 +465,20 @@ static void our_kill_goes_out_before_the_abort(void **state)
         assert_int_equal(session_message_next(s), -1);
         assert_int_equal(todo(f), SESSION_ABORT);
         assert_int_equal(todo(f), SESSION_NOTHING);
+    }
+}
+
+/* What comes while our KILL is on its way may be bytes behind a gap: nobody gets them, and their credit is given back. */
+static void nothing_is_taken_once_a_kill_is_due(void **state)
+{
+    struct fixture *f = *state;
+    EACH_ROLE(role)
+    {
+        struct session *s = begin(f, role);
+        receive(f, 500, DATA_CARRY_ON);
+        session_kill(s);
+        assert_true(receive(f, 1000, DATA_CARRY_ON) >= 1000);
+        assert_int_equal(s->in.len, 500);
     }
 }
 
@@ -1016,6 +1030,7 @@ int main(void)
         TEST(counters_go_on_over_streams),
         TEST(a_kill_that_comes_aborts_at_once),
         TEST(our_kill_goes_out_before_the_abort),
+        TEST(nothing_is_taken_once_a_kill_is_due),
         TEST(a_kill_without_a_stream_aborts_at_once),
         TEST(a_kill_that_cannot_be_said_aborts_at_once),
         TEST(garbage_kills),
