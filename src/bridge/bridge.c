@@ -272,7 +272,7 @@ void bridge_received(struct bridge *b, const struct iovec *iov, size_t n)
     see_time(b);
     session_tcp_read(b->s, b->pool->arena, iov, n);
     if (b->call)
-        grpc_call_wake(b->call);
+        grpc_call_offer(b->call, n);
 }
 
 bool bridge_put(struct bridge *b, const void *p, size_t n)

@@ -10,7 +10,7 @@
 
 /* A read asks for this much first; it doubles while reads come back full and halves while they come back nearly empty. */
 #define READ_FIRST 4096u
-#define READ_MAX   (64u << 10)
+#define READ_MAX   (128u << 10)
 /* How soon to try again when all memory for rings is in use. */
 #define MEMORY_WAIT_MS 100
 

@@ -308,6 +308,12 @@ void grpc_call_wake(struct grpc_call *call)
     grpc_conn_wake(call->conn);
 }
 
+void grpc_call_offer(struct grpc_call *call, size_t n)
+{
+    h2_stream_wake(&call->st);
+    grpc_conn_offer(call->conn, n);
+}
+
 /* --- the two ways a call begins --- */
 
 static struct grpc_call *call_new(struct grpc_conn *conn)

@@ -43,6 +43,12 @@ struct grpc_call_ops {
 
 /* There is a message to send. */
 void grpc_call_wake(struct grpc_call *call);
+/*
+ * The same when n bytes have come for a message. As soon as one connection's calls together have enough for a full send, it is
+ * made at once: the bytes are still in the CPU's cache, which they would not be after a turn in which all routers were
+ * read. So not in a callback of a call: from a socket's event or a task of its own only.
+ */
+void grpc_call_offer(struct grpc_call *call, size_t n);
 /* n received bytes (as message_bytes counted them) are done with: the sender may send that much more. */
 void grpc_call_consume(struct grpc_call *call, size_t n);
 

@@ -103,6 +103,7 @@ static void on_flush(void *arg)
     struct grpc_conn *c = arg;
     if (c->dead)
         return;
+    c->offered = 0;
     size_t budget = 4 * TURN_BYTES;
     while (stream_queued(c->stream) == 0 && budget >= TURN_BYTES) {
         int64_t n = h2_drain(c->h2, tx_buf, TURN_BYTES, clock_mono_ns());
@@ -127,6 +128,15 @@ void grpc_conn_wake(struct grpc_conn *c)
 {
     if (!c->dead)
         loop_task_defer(&c->flush);
+}
+
+void grpc_conn_offer(struct grpc_conn *c, size_t n)
+{
+    c->offered += n;
+    if (c->offered >= TURN_BYTES && stream_queued(c->stream) == 0)
+        on_flush(c);
+    else
+        grpc_conn_wake(c);
 }
 
 /* --- reading --- */

@@ -82,11 +82,15 @@ struct grpc_conn {
     int64_t last_rx_ms, ping_at_ms, ping_silence_ms;
     int64_t fin_ms; /* when we shut our half; 0: not yet */
     bool ready, dead, draining, want_drain;
+    size_t offered; /* bytes for which grpc_conn_offer() was called since the last flush */
     enum grpc_conn_end end_reason;
     struct err why;
     struct list calls;
     uint32_t n_calls;
 };
+/* Something waits to be sent: a flush at the end of this turn. */
 void grpc_conn_wake(struct grpc_conn *c);
+/* The same for n bytes; a turn's worth of them is sent now. Not in a callback of the engine. */
+void grpc_conn_offer(struct grpc_conn *c, size_t n);
 
 #endif

@@ -33,6 +33,7 @@ struct stream {
     SSL *ssl;
     bool to_proxy;
     bool ready, want_shutdown, shut, broken;
+    bool drained;     /* the socket gave less than it was asked for: there is no more until its next event */
     struct buf queue; /* for the socket or the stream below: plain bytes or ciphertext */
     const struct stream_ops *ops;
     void *arg;
@@ -99,8 +100,12 @@ static ssize_t raw_recv(struct stream *s, void *p, size_t n)
             broken_below(s);
         return got;
     }
+    if (s->drained)
+        return STREAM_AGAIN;
     for (;;) {
         ssize_t got = recv(s->fd, p, n, 0);
+        /* Level-triggered: a FIN behind these bytes brings an event of its own. */
+        s->drained = got > 0 && (size_t)got < n;
         if (got >= 0)
             return got;
         if (errno == EAGAIN || errno == EWOULDBLOCK)
@@ -299,6 +304,7 @@ static bool handshake(struct stream *s)
 static void on_events(void *arg, unsigned events)
 {
     struct stream *s = arg;
+    s->drained = false;
     if (!s->ready && s->broken)
         return; /* told; the owner has not freed it yet */
     if (!s->ready) {

@@ -23,8 +23,8 @@ struct ring {
     uint32_t len; /* bytes held */
 };
 
-/* The most pieces of memory that one call deals with: 64 KiB that start in the middle of a block. */
-#define RING_IOV 17
+/* The most pieces of memory that one call deals with: 128 KiB that start in the middle of a block. */
+#define RING_IOV 33
 
 /*
  * Pieces of memory for up to `want` more bytes (at most RING_IOV pieces), to be filled by recv(). Returns how many pieces;

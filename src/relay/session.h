@@ -83,7 +83,7 @@ struct session {
 };
 
 /* The most bytes the out ring holds: then the TCP side is not read any more and TCP tells the sender. */
-#define SESSION_OUT_MAX (256u << 10)
+#define SESSION_OUT_MAX (128u << 10)
 
 /*
  * A new call is opened only when the in ring holds no more than this: each call brings a window of its own, and a router that
