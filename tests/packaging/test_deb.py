@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from conftest import PACKAGES, deb
+from documented import ROOT
 
 INSTALL = "apt-get install -y --no-install-recommends"
 
@@ -21,6 +22,8 @@ usr/share/doc/{}/install.md.gz
 usr/share/man/man8/{}.8.gz
 usr/share/zsh/vendor-completions/_{}
 """
+
+EXAMPLES = {"credential.conf", "kbgp.dashboard.json", "kbgp.rules.yml", "keepalived.conf", "sysctl.conf"}
 
 
 def run(*words, **more):
@@ -38,6 +41,12 @@ def programs_help(unpacked, package):
 def test_the_files_are_there(package, unpacked):
     missing = [f for f in FILES.format(*[package] * 8).split() if not (unpacked / f).is_file()]
     assert not missing
+
+
+def test_the_examples_are_there(unpacked):
+    examples = unpacked / "usr/share/doc/kbgp/examples"
+    assert {f.name for f in examples.iterdir()} == EXAMPLES
+    assert (examples / "kbgp.rules.yml").read_bytes() == (ROOT / "packaging/prometheus/kbgp.rules.yml").read_bytes()
 
 
 def test_lintian_has_nothing_to_say(debs):

@@ -21,6 +21,9 @@ lib/tmpfiles.d/kbgp-target.conf
 share/bash-completion/completions/kbgp
 share/bash-completion/completions/kbgp-target
 share/doc/kbgp/examples/credential.conf
+share/doc/kbgp/examples/kbgp.dashboard.json
+share/doc/kbgp/examples/kbgp.rules.yml
+share/doc/kbgp/examples/keepalived.conf
 share/doc/kbgp/examples/sysctl.conf
 share/doc/kbgp-target/examples/credential.conf
 share/man/man8/kbgp.8
