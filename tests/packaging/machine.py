@@ -13,6 +13,15 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 SUITE = "bookworm"
 # What a machine needs beside what the packages depend on: an init, a router, what docs/install.md calls.
 INCLUDE = ["systemd", "systemd-sysv", "dbus", "bird2", "ca-certificates", "iproute2", "openssl", "procps"]
+# What makes it look like Fedora from where a package stands: rpm and dnf, with the database, folder and plugins they have there,
+# and services that are enabled by nobody but the operator.
+INCLUDE_RPM = ["curl", "dnf", "dnf-plugins-core", "gpg", "rpm"]
+HOOKS_RPM = [f'cd "$1" && {command}' for command in (
+    "mkdir -p etc/yum.repos.d etc/rpm etc/systemd/system-preset usr/share/licenses",
+    "echo '%_dbpath /var/lib/rpm' > etc/rpm/macros",
+    "printf '[main]\\nenabled = false\\n' > etc/dnf/plugins/local.conf",
+    "echo 'disable *' > etc/systemd/system-preset/99-default-disable.preset",
+)]
 DEADLINE = 30
 
 
@@ -27,23 +36,24 @@ def wait_for(condition, what, timeout=DEADLINE, interval=0.2):
         time.sleep(interval)
 
 
-def make_tree(path, debs):
-    """A Debian with all that `debs` depend on, so that they install without a network."""
+def make_tree(path, debs, more=(), hooks=()):
+    """A Debian with all that `debs` depend on, so that they install without a network; `more` packages, and commands on it."""
     depends = set()
     for deb in debs:
         fields = subprocess.run(["dpkg-deb", "-f", deb, "Depends"], check=True, capture_output=True, text=True).stdout
         depends |= {re.split(r"[ (|]", d.strip())[0] for d in fields.split(",")}
-    subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(INCLUDE + sorted(depends))}",
-                    '--customize-hook=chroot "$1" systemctl --quiet mask bird.service', SUITE, path],
+    subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(INCLUDE + sorted(depends) + list(more))}",
+                    '--customize-hook=chroot "$1" systemctl --quiet mask bird.service',
+                    *(f"--customize-hook={hook}" for hook in hooks), SUITE, path],
                    check=True, capture_output=True, text=True, timeout=900)
 
 
 class Tree:
-    """A writable view of a tree that others use as well. `debs` is a folder, seen inside as /root/build-deb."""
+    """A writable view of a tree that others use as well. `packages` is a folder, seen inside as /root/build-deb (or `seen_as`)."""
 
-    def __init__(self, lower, workdir, debs):
+    def __init__(self, lower, workdir, packages, seen_as="build-deb"):
         self.root = workdir / "root"
-        self.debs = debs
+        self.bind = f"{packages}:/root/{seen_as}"
         for name in ("upper", "work", "root"):
             (workdir / name).mkdir()
         self.options = f"lowerdir={lower},upperdir={workdir / 'upper'},workdir={workdir / 'work'}"
@@ -57,7 +67,7 @@ class Tree:
 
     def _nspawn(self, *words):
         return ["systemd-nspawn", "--quiet", f"--directory={self.root}", f"--machine=kbgp-{os.getpid()}", "--register=no",
-                "--keep-unit", "--private-network", f"--bind-ro={self.debs}:/root/build-deb", *words]
+                "--keep-unit", "--private-network", f"--bind-ro={self.bind}", *words]
 
     def _inside(self, words):
         return self._nspawn("--pipe", "--chdir=/root", *(f"--setenv={k}={v}" for k, v in ENVIRONMENT.items()), *words)
@@ -83,7 +93,8 @@ class Tree:
     def files(self):
         """All paths, but for those in which every installation leaves its traces."""
         ours = set()
-        skip = ("var/lib/dpkg", "var/lib/apt", "var/cache", "var/log", "tmp", "run", "dev", "root/build-deb", "proc", "sys")
+        skip = ("var/lib/dpkg", "var/lib/apt", "var/lib/rpm", "var/cache", "var/log", "tmp", "run", "dev", "root/build-deb",
+                "root/build-rpm", "proc", "sys")
         for folder, names, files in os.walk(self.root):
             relative = Path(folder).relative_to(self.root)
             names[:] = [n for n in names if str(relative / n) not in skip]
