@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -30,8 +31,8 @@ def debs(tmp_path_factory):
     return out
 
 
-def build(script, *words):
-    done = subprocess.run([ROOT / "scripts" / script, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+def build(script, *words, root=ROOT):
+    done = subprocess.run([root / "scripts" / script, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           timeout=900)
     assert done.returncode == 0, done.stdout
 
@@ -88,7 +89,14 @@ def rpms(tmp_path_factory):
     """The folder with the packages. In `newer/` in it a later release; in `system/` what the tree has from elsewhere."""
     out = tmp_path_factory.mktemp("build-rpm")
     build("build-rpm", "--out", out)
-    build("build-rpm", "--out", out / "newer", "--release", "2")
+    copy = tmp_path_factory.mktemp("source") / "kbgp"
+    shutil.copytree(ROOT, copy, symlinks=True, ignore=lambda folder, names: [
+        n for n in names if n in (".git", "__pycache__") or Path(folder) == ROOT and n.startswith("build")])
+    for package in PACKAGES:
+        with (copy / f"packaging/env/{package}.env.in").open("a") as sample:
+            sample.write("# next1\n")
+    build("build-rpm", "--out", out / "newer", "--release", "2", root=copy)
+    shutil.rmtree(copy)
     make_system_rpm(out / "system", tmp_path_factory.mktemp("system"), [rpm(out, p) for p in PACKAGES])
     return out
 

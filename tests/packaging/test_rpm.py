@@ -140,13 +140,14 @@ def test_install_upgrade_remove(package, rpm_tree, rpms):
     tree.run(f"rpm -U --force-debian build-rpm/newer/{package}-[0-9]*.rpm")
     assert tree.run("rpm", "-q", "--qf", "%{RELEASE}", package) == "2"
     assert environment.read_text() == sample.read_text() == "# the operator's\n"
+    assert tree.path(f"/etc/default/{package}.env.sample.rpmnew").read_text().endswith("# next1\n")
     if package == "kbgp-target":
         assert "noc@example.com" in tree.run("kbgp-target account list")
 
     tree.run(f"rpm -e --force-debian {package}")
     left = tree.files() - before
     accounts = {f"etc/{name}-" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")} | {"etc/.pwd.lock"}
-    operators = {f"etc/default/{package}.env", f"etc/default/{package}.env.sample.rpmsave"}
+    operators = {f"etc/default/{package}.env", *(f"etc/default/{package}.env.sample.rpm{end}" for end in ("new", "save"))}
     if package == "kbgp-target":
         operators |= {"var/lib/kbgp-target"} | {f for f in left if f.startswith("var/lib/kbgp-target/kbgp.db")}
         assert "var/lib/kbgp-target/kbgp.db" in left
