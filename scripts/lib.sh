@@ -16,7 +16,7 @@ PACKAGES_TEST=(
     clang libclang-rt-14-dev libcmocka-dev
     protobuf-compiler python3 python3-grpcio python3-protobuf python3-pytest python3-pytest-xdist
     bird2 exabgp frr gobgpd openbgpd
-    dante-server haproxy keepalived microsocks tinyproxy prometheus
+    dante-server haproxy keepalived microsocks tinyproxy prometheus tcpdump
     curl iproute2 jq openssl procps
 )
 

@@ -102,9 +102,8 @@ def test_nothing_starts_before_it_is_configured(machine):
 
 
 def test_the_target_starts_as_documented(machine):
-    shown = follow(machine, [c for c in documented("The target as a service") if "apt-get" not in c
-                             and not c.startswith("kbgp-target device")])
-    machine.run(f"kbgp-target device add edge1 --address {ROUTER} --asn 65001")
+    shown = follow(machine, [c for c in documented("The target as a service") if "apt-get" not in c])
+    machine.run(f"kbgp-target device set edge1 --address {ROUTER}")  # the page's is another
     assert "listening for agents" in shown
     assert machine.active("kbgp-target")
     assert machine.show("kbgp-target", "UnitFileState") == "enabled"
@@ -138,6 +137,15 @@ def test_a_router_comes_up(machine):
     wait_for(lambda: PREFIX in machine.path("/var/lib/kbgp-target/routes.json").read_text(), "the route at the collector")
     for unit in ("kbgp", "kbgp-target"):
         assert token_of(machine) not in machine.journal(unit)
+
+
+def test_the_log_as_in_troubleshooting(machine):
+    commands = [c for c in documented("Look here first", "docs/troubleshooting.md") if c.startswith("journalctl")]
+    assert len(commands) == 2
+    everything, warnings = (machine.run(c) for c in commands)
+    assert '"kbgp started"' in everything
+    assert '"kbgp started"' not in warnings
+    assert "active (running)" in machine.run("systemctl status kbgp")
 
 
 @pytest.mark.parametrize("unit", ["kbgp", "kbgp-target"])
