@@ -408,6 +408,7 @@ def test_no_room_for_the_keys(workdir, certs, net):
         missing = {line["device"] for line in agent.find_log(level="error", pattern="optmem_max")}
         assert len(missing) == len(agent.find_log(level="error", pattern="optmem_max")), "a device was told twice"
         assert metric(agent, "kbgp_md5_keys") + len(missing) <= 501
+        assert metric(agent, "kbgp_md5_key_failures_total") >= len(missing) > 0
         with md5.connect(net.agent4, PORT, KEY, netns=net.router):  # the first that was pushed
             agent.wait_sessions(1)
 
