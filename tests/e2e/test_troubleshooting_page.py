@@ -66,6 +66,47 @@ def test_log_lines_that_are_mentioned_exist(page):
     assert [m for m in named if m not in known] == []
 
 
+# said by others: OpenSSL, the C library
+OTHERS = {"certificate has expired", "certificate is not yet valid", "Connection refused", "No route to host"}
+
+
+def quoted():
+    """[text]: what the tables of symptoms say that a program says: columns "it says", "what it says", `reason`, …"""
+    found = []
+    text = PAGE.read_text().split("\n## What each log line means\n")[0]
+    for head, body in re.findall(r"^(\|.*\|)\n\|[-| ]+\|\n((?:\|.*\n)+)", text, re.MULTILINE):
+        for at, title in enumerate(c.strip() for c in head.strip("|").split(" | ")):
+            if title in ("it says", "what it says", "the line says", "`reason`"):
+                for row in body.splitlines():
+                    found += re.findall(r"`([^`]+)`", row.strip("|").split(" | ")[at])
+    return found
+
+
+def test_what_the_programs_are_said_to_say_stands_in_the_sources():
+    """Word for word, where the page's … and the sources' %s are for anything."""
+    constants = [s for file in (paths.ROOT / "src").rglob("*.c") for s in source.constants(file.read_text())]
+    joined = "\n".join(constants)
+    # what is filled in: the page's …, a number, one of the two ends; and enough words around it to be one's own
+    filled = [re.sub(r"%[-+ 0]*[\d.*]*[a-z]+", "\0", c.replace("%%", "%")) for c in constants]
+    whole = [re.compile(re.escape(c).replace("\0", r"(?:x|\d+|router|target)")) for c in filled
+             if "\0" in c and len(re.sub(r"\W", "", c)) >= 12]
+    wrong = []
+    texts = quoted()
+    assert len(texts) > 40
+    for text in texts:
+        sample = text.replace("…", "x")
+        if any(w.fullmatch(sample) or w.fullmatch(sample[1:]) for w in whole):
+            continue
+        for part in text.split("…"):
+            part = part.strip(" ,;:()")
+            if len(part) < 4 or part in joined or part in OTHERS or any(w.fullmatch(part) for w in whole):
+                continue
+            names = part.split("NOTIFICATION ")[-1].split("/")  # of a NOTIFICATION: its kind and what kind of that
+            if not all(n in constants for n in names if n):
+                wrong.append(text)
+    assert wrong == []
+
+
 def test_links_lead_somewhere():
     """Between the pages, and to headings."""
     wrong = []

@@ -51,6 +51,12 @@ def strings(argument):
     return [re.sub(r"\\(.)", r"\1", s) for s in STRING.findall(joined)]
 
 
+def constants(text):
+    """Every string of a C source, neighbours joined (also over a PRId64 and the like)."""
+    plain = OPAQUE.sub(lambda m: m[0] if m[0][0] == '"' else " ", text)
+    return strings(re.sub(r'%"\s*PRI\w+\s*"', "%d", plain))
+
+
 def messages(src=paths.ROOT / "src"):
     """Every Message of the sources, debug ones too. A call whose message is no constant is an error."""
     found = []
