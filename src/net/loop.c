@@ -133,6 +133,7 @@ void loop_run(struct loop *loop)
         wait_and_tell(loop);
         run_tasks(loop);
     }
+    loop->stopping = false; /* it may be run again */
 }
 
 void loop_stop(struct loop *loop)

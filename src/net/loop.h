@@ -16,7 +16,7 @@
 struct loop;
 
 struct loop *loop_new(struct err *e);
-/* Runs until loop_stop(). */
+/* Runs until loop_stop(); may be called again then. */
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 /* Everything made on the loop must have been freed by its owner before. */

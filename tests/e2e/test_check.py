@@ -139,6 +139,7 @@ def test_name_that_does():
     with GrpcTarget() as server:
         report = check(f"localhost:{server.port}")
         assert report.code == 0 and "127.0.0.1" in report.text["DNS"]
+        assert {"TCP", "HTTP/2", "credentials"} <= set(report.verdict) and len(server.controls) == 1, report.output
 
 
 def test_nobody_listens():

@@ -252,6 +252,20 @@ static void timers_are_used_again(void **state)
     loop_timer_free(t);
 }
 
+/* `kbgp check` runs it for a name, and once more for the connection. */
+static void a_stopped_loop_runs_again(void **state)
+{
+    (void)state;
+    struct loop_timer *t = loop_timer_new(loop, on_tick, &t);
+    for (unsigned round = 1; round <= 3; round++) {
+        ticks = 0;
+        loop_timer_start(t, 1, 1);
+        run();
+        assert_int_equal(ticks, 3);
+    }
+    loop_timer_free(t);
+}
+
 static void on_signal(void *arg, int signum)
 {
     *(int *)arg = signum;
@@ -282,10 +296,15 @@ static void signals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(readable_and_writable),     TEST(writable_only_when_asked_for),
-        TEST(gone_while_nobody_waited),  TEST(freed_before_it_was_told),
-        TEST(what_cannot_be_waited_for), TEST(tasks_follow_timers_and_each_other),
-        TEST(timers_are_used_again),     TEST(signals),
+        TEST(readable_and_writable),
+        TEST(writable_only_when_asked_for),
+        TEST(gone_while_nobody_waited),
+        TEST(freed_before_it_was_told),
+        TEST(what_cannot_be_waited_for),
+        TEST(tasks_follow_timers_and_each_other),
+        TEST(timers_are_used_again),
+        TEST(a_stopped_loop_runs_again),
+        TEST(signals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
