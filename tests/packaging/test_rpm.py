@@ -46,7 +46,7 @@ FILES = {
         /var/lib/kbgp-target                                    drwx------ kbgp-target kbgp-target
     """,
 }
-DOCS = ["CHANGELOG.md", "README.md", "install.md", "operating.md", "protocol.md"]
+DOCS = ["CHANGELOG.md", "README.md", "install.md", "operating.md", "protocol.md", "troubleshooting.md"]
 
 LIBRARIES = {
     "kbgp": "libc libcrypto libcurl libjansson libmicrohttpd libnghttp2 libpcap libprotobuf-c libssl libuv",
