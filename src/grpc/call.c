@@ -43,7 +43,9 @@ void grpc_call_free(struct grpc_call *call)
     h2_stream_forget(&call->st);
     list_remove(&call->node);
     call->conn->n_calls--;
-    kv_free(&call->trailers);
+    if (call->trailers)
+        kv_free(call->trailers);
+    free(call->trailers);
     free(call);
 }
 
@@ -288,7 +290,7 @@ static bool on_finished(void *arg, const struct kv **trailers)
     if (!call->finished && !call->half_close)
         return false;
     if (call->conn->server)
-        *trailers = &call->trailers;
+        *trailers = call->trailers;
     return true;
 }
 
@@ -392,9 +394,12 @@ void grpc_call_finish(struct grpc_call *call, enum grpc_code code, const char *m
     char number[12], text[3 * sizeof((struct grpc_status *)0)->message];
     snprintf(number, sizeof number, "%d", (int)code);
     grpc_message_encode(message ? message : "", text, sizeof text);
-    kv_add(&call->trailers, "grpc-status", number);
-    if (text[0])
-        kv_add(&call->trailers, "grpc-message", text);
+    call->trailers =
+        calloc(1, sizeof *call->trailers); /* without memory for it the stream ends without a status */
+    if (call->trailers)
+        kv_add(call->trailers, "grpc-status", number);
+    if (call->trailers && text[0])
+        kv_add(call->trailers, "grpc-message", text);
     if (call->accepted) {
         grpc_call_wake(call);
         return;
@@ -402,7 +407,8 @@ void grpc_call_finish(struct grpc_call *call, enum grpc_code code, const char *m
     struct kv headers = {0};
     kv_add(&headers, ":status", "200");
     kv_add(&headers, "content-type", "application/grpc");
-    kv_add_all(&headers, &call->trailers);
+    if (call->trailers)
+        kv_add_all(&headers, call->trailers);
     call->accepted = true;
     h2_respond(&call->st, &headers, true);
     kv_free(&headers);

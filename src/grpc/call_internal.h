@@ -20,7 +20,7 @@ struct grpc_call {
     bool finished;       /* server: trailers are set */
     bool half_close;     /* client: no message will follow */
     int64_t released_ms; /* 0: the user has not let go */
-    struct kv trailers;
+    struct kv *trailers; /* NULL until then */
 };
 
 #define GRPC_USER_AGENT "kbgp/" KBGP_VERSION

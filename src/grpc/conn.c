@@ -47,6 +47,7 @@ static void conn_free(struct grpc_conn *c)
     h2_free(c->h2);
     stream_free(c->stream);
     free(c->authority);
+    free(c->why);
     free(c);
 }
 
@@ -54,11 +55,12 @@ static void conn_free(struct grpc_conn *c)
 static void on_end(void *arg)
 {
     struct grpc_conn *c = arg;
-    lose_calls(c, c->why.text);
+    struct err why;
+    err_set(&why, "%s", c->why ? c->why : "out of memory");
+    lose_calls(c, why.text);
     const struct grpc_conn_ops *ops = c->ops;
     void *user = c->arg;
     enum grpc_conn_end end = c->end_reason;
-    struct err why = c->why;
     conn_free(c);
     ops->closed(user, end, &why);
 }
@@ -69,7 +71,7 @@ static void conn_end(struct grpc_conn *c, enum grpc_conn_end end, const char *wh
         return;
     c->dead = true;
     c->end_reason = end;
-    err_set(&c->why, "%s", why);
+    c->why = strdup(why);
     loop_task_defer(&c->end);
 }
 

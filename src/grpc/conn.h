@@ -84,7 +84,7 @@ struct grpc_conn {
     bool ready, dead, draining, want_drain;
     size_t offered; /* bytes for which grpc_conn_offer() was called since the last flush */
     enum grpc_conn_end end_reason;
-    struct err why;
+    char *why; /* once it is dead */
     struct list calls;
     uint32_t n_calls;
 };

@@ -22,17 +22,27 @@
 /*
  * What nghttp2 takes when a session begins lies in a mapping of the session's own. Most of it is a buffer of 16 KiB for the
  * frame being sent, of which a connection with small header blocks uses the first few hundred bytes for all its life: in the
- * heap it would cost what it is long, here the pages that nobody touched cost nothing. What comes later is malloc()'s.
+ * heap it would cost what it is long, here the pages that nobody touched cost nothing.
+ *
+ *     | small pieces …                 | frame buffer …                                  |
+ *     | page       | page       | page       | page (untouched) | page (untouched) | …
+ *
+ * The gap in front of the buffer goes to the first streams; what comes later is malloc()'s.
  */
 #define START_BYTES (48u << 10)
+#define START_PAGE  4096u
 /* In front of each piece there: its size. */
 #define START_HEADER 16u
+/* A piece that is longer is the frame buffer, and so much of it lies in a page that is used anyway. */
+#define FRAME_MIN  8192u
+#define FRAME_HEAD 1024u
 
 struct h2 {
     nghttp2_session *session;
     uint8_t *start; /* the mapping */
     size_t start_used;
-    bool starting; /* the session is being made */
+    size_t frame_at; /* of the frame buffer, with its header; 0: there is none yet */
+    bool starting;   /* the session is being made */
     const struct h2_ops *ops;
     void *arg;
     bool server, ready;
@@ -45,8 +55,16 @@ struct h2 {
     int64_t rtt_ns;
     int64_t reset_refill_ns;
     uint32_t reset_tokens;
-    struct err why;
+    struct kv headers; /* block being received */
+    uint32_t headers_size;
+    char *why; /* of the last h2_feed(): NULL: nothing was wrong */
 };
+
+static void set_why(struct h2 *h, const char *text)
+{
+    free(h->why);
+    h->why = strdup(text);
+}
 
 /* How much windows have grown in sum; the process has one thread. */
 static uint64_t window_growth;
@@ -61,6 +79,9 @@ static struct h2_stream *stream_of(nghttp2_session *session, int32_t id)
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
     struct h2 *h = arg;
+    /* Blocks come one after the other, so that the connection needs one place for them. */
+    kv_free(&h->headers);
+    h->headers_size = 0;
     if (!h->server || frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
         return 0;
     struct h2_stream *st = h->ops->open(h->arg);
@@ -78,28 +99,27 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
                      size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags, void *arg)
 {
-    (void)arg;
+    struct h2 *h = arg;
     (void)flags;
     struct h2_stream *st = stream_of(session, frame->hd.stream_id);
     if (!st || st->headers_bad)
         return 0;
-    st->headers_size += (uint32_t)(name_len + value_len + 32);
-    if (st->headers_size > H2_HEADERS_MAX || st->headers.count >= HEADERS_COUNT_MAX ||
-        !kv_add_n(&st->headers, (const char *)name, name_len, (const char *)value, value_len)) {
+    h->headers_size += (uint32_t)(name_len + value_len + 32);
+    if (h->headers_size > H2_HEADERS_MAX || h->headers.count >= HEADERS_COUNT_MAX ||
+        !kv_add_n(&h->headers, (const char *)name, name_len, (const char *)value, value_len)) {
         st->headers_bad = true;
         nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, st->id, NGHTTP2_ENHANCE_YOUR_CALM);
     }
     return 0;
 }
 
-static void headers_complete(struct h2_stream *st, const nghttp2_frame *frame)
+static void headers_complete(struct h2 *h, struct h2_stream *st, const nghttp2_frame *frame)
 {
     bool end = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
     if (end)
         st->remote_end = true;
-    struct kv headers = st->headers;
-    st->headers = (struct kv){0};
-    st->headers_size = 0;
+    struct kv headers = h->headers;
+    h->headers = (struct kv){0};
     bool trailers = frame->headers.cat == NGHTTP2_HCAT_HEADERS;
     const char *status = kv_get(&headers, ":status");
     bool interim = status && status[0] == '1';
@@ -118,7 +138,7 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
     case NGHTTP2_HEADERS: {
         struct h2_stream *st = stream_of(session, frame->hd.stream_id);
         if (st)
-            headers_complete(st, frame);
+            headers_complete(h, st, frame);
         break;
     }
     case NGHTTP2_DATA: {
@@ -164,7 +184,9 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
                 h->reset_refill_ns = h->now_ns;
             }
             if (h->reset_tokens == 0) {
-                err_set(&h->why, "the peer resets streams faster than %u a second", RESET_PER_S);
+                struct err e;
+                err_set(&e, "the peer resets streams faster than %u a second", RESET_PER_S);
+                set_why(h, e.text);
                 return NGHTTP2_ERR_CALLBACK_FAILURE;
             }
             h->reset_tokens--;
@@ -218,7 +240,9 @@ static int on_error(nghttp2_session *session, int code, const char *msg, size_t 
     (void)session;
     (void)code;
     struct h2 *h = arg;
-    err_set(&h->why, "%.*s", (int)len, msg);
+    struct err e;
+    err_set(&e, "%.*s", (int)len, msg);
+    set_why(h, e.text);
     return 0;
 }
 
@@ -283,15 +307,22 @@ static bool in_start(const struct h2 *h, const void *p)
 /* Zeroed, because nothing there is used twice. NULL: it belongs to malloc(). */
 static void *start_get(struct h2 *h, size_t n)
 {
-    if (!h->starting || n > START_BYTES)
+    if (n > START_BYTES || (!h->starting && (h->frame_at == 0 || n >= FRAME_MIN)))
         return NULL;
     size_t size = (n + START_HEADER - 1) / START_HEADER * START_HEADER;
-    if (START_BYTES - h->start_used < START_HEADER + size)
+    size_t at = h->start_used, end = h->frame_at != 0 ? h->frame_at : START_BYTES;
+    bool frame = n >= FRAME_MIN && h->frame_at == 0;
+    if (frame) /* so that it begins FRAME_HEAD before a page does */
+        at = (at + START_HEADER + FRAME_HEAD + START_PAGE - 1) / START_PAGE * START_PAGE - FRAME_HEAD -
+             START_HEADER;
+    if (at > end || end - at < START_HEADER + size)
         return NULL;
-    uint8_t *at = h->start + h->start_used;
-    memcpy(at, &size, sizeof size);
-    h->start_used += START_HEADER + size;
-    return at + START_HEADER;
+    if (frame)
+        h->frame_at = at;
+    else
+        h->start_used = at + START_HEADER + size;
+    memcpy(h->start + at, &size, sizeof size);
+    return h->start + at + START_HEADER;
 }
 
 static void *mem_malloc(size_t n, void *arg)
@@ -406,23 +437,25 @@ void h2_free(struct h2 *h)
         nghttp2_session_del(h->session);
     if (h->start)
         munmap(h->start, START_BYTES);
+    kv_free(&h->headers);
+    free(h->why);
     free(h);
 }
 
 bool h2_feed(struct h2 *h, const uint8_t *p, size_t n, int64_t now_ns, struct err *e)
 {
     h->now_ns = now_ns;
-    h->why.text[0] = 0;
+    free(h->why);
+    h->why = NULL;
     ssize_t rc = nghttp2_session_mem_recv(h->session, p, n);
     if (rc < 0) {
         const char *what =
             rc == NGHTTP2_ERR_BAD_CLIENT_MAGIC ? "no HTTP/2 preface" : nghttp2_strerror((int)rc);
-        return err_set(e, "HTTP/2: %s%s%s", what, h->why.text[0] ? ": " : "", h->why.text);
+        return err_set(e, "HTTP/2: %s%s%s", what, h->why ? ": " : "", h->why ? h->why : "");
     }
     /* A protocol error of the peer is answered with GOAWAY by nghttp2 itself and shows as "wants nothing any more". */
-    if (!nghttp2_session_want_read(h->session) && (h->why.text[0] || !h->ending))
-        return err_set(e, "HTTP/2: %s",
-                       h->why.text[0] ? h->why.text : "the other side does not keep to the protocol");
+    if (!nghttp2_session_want_read(h->session) && (h->why || !h->ending))
+        return err_set(e, "HTTP/2: %s", h->why ? h->why : "the other side does not keep to the protocol");
     return true;
 }
 
@@ -543,7 +576,6 @@ void h2_stream_forget(struct h2_stream *st)
     nghttp2_session_set_stream_user_data(st->h2->session, st->id, NULL);
     if (st->window > H2_WINDOW_FIRST)
         window_growth -= st->window - H2_WINDOW_FIRST;
-    kv_free(&st->headers);
     st->id = 0;
 }
 

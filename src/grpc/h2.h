@@ -39,8 +39,6 @@ struct h2_stream {
     const struct h2_stream_ops *ops;
     void *arg;
     /* engine's own: */
-    struct kv headers; /* block being received */
-    uint32_t headers_size;
     bool local_end; /* our END_STREAM is queued or sent */
     bool remote_end;
     bool headers_bad;

@@ -38,8 +38,8 @@ struct stream {
     const struct stream_ops *ops;
     void *arg;
     char *server_name;
-    char *issuer; /* of a certificate that is not trusted */
-    struct err why;
+    char *issuer;    /* of a certificate that is not trusted */
+    struct err *why; /* NULL: nothing is wrong */
 };
 
 /*
@@ -67,11 +67,20 @@ static void queue_emptied(struct stream *s)
     }
 }
 
+/* Where to write why: half a kilobyte that a sound connection does not need. */
+static struct err *why_of(struct stream *s)
+{
+    static struct err no_memory;
+    if (!s->why)
+        s->why = calloc(1, sizeof *s->why);
+    return s->why ? s->why : &no_memory;
+}
+
 static bool broken(struct stream *s, const char *what, int errnum)
 {
     s->broken = true;
-    if (s->why.text[0] == 0)
-        err_set(&s->why, "%s: %s", what, strerror(errnum));
+    if (!s->why)
+        err_set(why_of(s), "%s: %s", what, strerror(errnum));
     return false;
 }
 
@@ -86,8 +95,8 @@ static void watch_set(struct stream *s, unsigned events)
 static bool broken_below(struct stream *s)
 {
     s->broken = true;
-    if (s->why.text[0] == 0)
-        s->why = *stream_why(s->lower);
+    if (!s->why)
+        *why_of(s) = *stream_why(s->lower);
     return false;
 }
 
@@ -249,17 +258,17 @@ static void describe_certificate(struct stream *s, struct err *e)
 static void handshake_error(struct stream *s, int ssl_error)
 {
     unsigned long code = ERR_peek_last_error();
-    if (s->why.text[0] != 0) {
-        err_prefix(&s->why, "TLS handshake");
+    if (s->why) {
+        err_prefix(why_of(s), "TLS handshake");
     } else if (ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
-        describe_certificate(s, &s->why);
+        describe_certificate(s, why_of(s));
     } else if (ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) == SSL_R_WRONG_VERSION_NUMBER) {
-        err_set(&s->why, "TLS handshake: the other side does not speak TLS");
+        err_set(why_of(s), "TLS handshake: the other side does not speak TLS");
     } else if (ssl_error == SSL_ERROR_SYSCALL || code == 0 ||
                ERR_GET_REASON(code) == SSL_R_UNEXPECTED_EOF_WHILE_READING) {
-        err_set(&s->why, "TLS handshake: the other side closed the connection");
+        err_set(why_of(s), "TLS handshake: the other side closed the connection");
     } else {
-        err_set(&s->why, "TLS handshake: %s", ERR_reason_error_string(code));
+        err_set(why_of(s), "TLS handshake: %s", ERR_reason_error_string(code));
     }
     s->broken = true;
 }
@@ -273,16 +282,18 @@ static bool handshake(struct stream *s)
     if (ssl_error != SSL_ERROR_NONE && ssl_error != SSL_ERROR_WANT_READ)
         handshake_error(s, ssl_error);
     /* Also when it failed: the alert tells the other side why. */
-    struct err first = s->why;
     bool failed = s->broken;
+    struct err first = {{0}};
+    if (failed)
+        first = *why_of(s);
     s->broken = false;
     send_queue(s);
     if (failed || s->broken) {
         s->broken = true;
         if (failed)
-            s->why = first;
+            *why_of(s) = first;
         watch_set(s, 0);
-        s->ops->failed(s->arg, &s->why);
+        s->ops->failed(s->arg, why_of(s));
         return false;
     }
     if (ssl_error != SSL_ERROR_NONE)
@@ -291,9 +302,9 @@ static bool handshake(struct stream *s)
     unsigned int alpn_len;
     SSL_get0_alpn_selected(s->ssl, &alpn, &alpn_len);
     if (!s->to_proxy && (alpn_len != 2 || memcmp(alpn, "h2", 2) != 0)) {
-        err_set(&s->why, "TLS: the other side does not offer HTTP/2 (ALPN h2)");
+        err_set(why_of(s), "TLS: the other side does not offer HTTP/2 (ALPN h2)");
         watch_set(s, 0);
-        s->ops->failed(s->arg, &s->why);
+        s->ops->failed(s->arg, why_of(s));
         return false;
     }
     s->ready = true;
@@ -499,9 +510,9 @@ ssize_t stream_read(struct stream *s, uint8_t *dst, size_t cap)
         if (ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
             return 0; /* HTTP/2 frames its own end; a lost close_notify cannot truncate anything unnoticed */
         s->broken = true;
-        if (s->why.text[0] == 0) {
+        if (!s->why) {
             const char *reason = ERR_reason_error_string(ERR_peek_last_error());
-            err_set(&s->why, "TLS: %s", reason ? reason : "the other side closed the connection");
+            err_set(why_of(s), "TLS: %s", reason ? reason : "the other side closed the connection");
         }
         return STREAM_BROKEN;
     }
@@ -531,8 +542,8 @@ bool stream_write(struct stream *s, const uint8_t *p, size_t n)
                 /* Our BIO takes everything, so this is no matter of waiting. */
                 const char *reason = ERR_reason_error_string(ERR_peek_last_error());
                 s->broken = true;
-                if (s->why.text[0] == 0)
-                    err_set(&s->why, "TLS: %s", reason ? reason : "out of memory");
+                if (!s->why)
+                    err_set(why_of(s), "TLS: %s", reason ? reason : "out of memory");
                 return false;
             }
             p += taken;
@@ -551,7 +562,8 @@ size_t stream_queued(const struct stream *s)
 
 const struct err *stream_why(const struct stream *s)
 {
-    return &s->why;
+    static const struct err none;
+    return s->why ? s->why : &none;
 }
 
 void stream_shutdown(struct stream *s)
@@ -577,6 +589,7 @@ void stream_free(struct stream *s)
     buf_free(&s->queue);
     free(s->server_name);
     free(s->issuer);
+    free(s->why);
     if (s->fd >= 0)
         close(s->fd);
     free(s);

@@ -69,8 +69,8 @@ void session_tcp_wrote(struct session *s, struct arena *a, size_t n)
 void session_stream_open(struct session *s)
 {
     s->stream = SESSION_STREAM_OPEN;
-    s->sent_before = s->sent;
-    s->received_before = s->received;
+    s->sent_before = (struct session_counts){s->sent.messages, s->sent.actions};
+    s->received_before = (struct session_counts){s->received.messages, s->received.actions};
     s->end_sent = s->peer_ended = false;
     s->restart_due = s->restart_sent = s->restart_received = false;
     s->decoder = (struct data_decoder){0};
@@ -89,8 +89,8 @@ struct session_counters session_counters(const struct session *s)
 
 bool session_peer_counters(struct session *s, const struct session_counters *peer)
 {
-    const struct session_traffic *up = s->role == SESSION_AGENT ? &s->sent_before : &s->received_before;
-    const struct session_traffic *down = s->role == SESSION_AGENT ? &s->received_before : &s->sent_before;
+    const struct session_counts *up = s->role == SESSION_AGENT ? &s->sent_before : &s->received_before;
+    const struct session_counts *down = s->role == SESSION_AGENT ? &s->received_before : &s->sent_before;
     bool as_written =
         (!peer->has_up || peer->up == up->messages) && (!peer->has_down || peer->down == down->messages);
     bool without_actions = (!peer->has_up || peer->up == up->messages - up->actions) &&

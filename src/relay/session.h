@@ -52,6 +52,10 @@ struct session_traffic {
     uint64_t bytes;    /* payload */
 };
 
+struct session_counts {
+    uint64_t messages, actions;
+};
+
 struct session {
     struct uuid id;
     struct addr device; /* the router, as the agent sees it */
@@ -59,21 +63,21 @@ struct session {
     uint8_t role;
     uint8_t stream;
 
-    bool tcp_eof;    /* TCP side: its FIN was read, no more bytes will come */
-    bool tcp_broken; /* TCP side: reset; nothing can be written to it either */
-    bool tcp_shut;   /* TCP side: our FIN follows the last byte */
+    bool tcp_eof : 1;    /* TCP side: its FIN was read, no more bytes will come */
+    bool tcp_broken : 1; /* TCP side: reset; nothing can be written to it either */
+    bool tcp_shut : 1;   /* TCP side: our FIN follows the last byte */
 
-    bool peer_done;  /* the other end has no more bytes for our TCP side */
-    bool end_sent;   /* stream: our half is closed */
-    bool peer_ended; /* stream: the other half is closed */
-    bool restart_due, restart_sent, restart_received;
-    bool kill_due, kill_sent, kill_received;
-    bool malformed; /* the other end sent what is no protobuf message: why we kill */
-    bool over;      /* CLOSE or ABORT was named */
+    bool peer_done : 1;  /* the other end has no more bytes for our TCP side */
+    bool end_sent : 1;   /* stream: our half is closed */
+    bool peer_ended : 1; /* stream: the other half is closed */
+    bool restart_due : 1, restart_sent : 1, restart_received : 1;
+    bool kill_due : 1, kill_sent : 1, kill_received : 1;
+    bool malformed : 1; /* the other end sent what is no protobuf message: why we kill */
+    bool over : 1;      /* CLOSE or ABORT was named */
 
     struct ring out, in;
-    struct session_traffic sent, received;               /* messages over the streams, all in sum */
-    struct session_traffic sent_before, received_before; /* the same when the call that is open began */
+    struct session_traffic sent, received;              /* messages over the streams, all in sum */
+    struct session_counts sent_before, received_before; /* what they were when the call that is open began */
     struct data_decoder decoder;
     uint32_t tx_payload; /* payload bytes of the message being written that are still in the out ring */
     uint8_t tx_header[DATA_HEADER_MAX], tx_header_len, tx_header_at;
