@@ -189,7 +189,7 @@ static void kill_session(struct device *d, const char *reason)
 static void verdict(struct device *d, enum control_verdict v, const struct control_response *r)
 {
     struct device_host *h = d->host;
-    struct names n = names_of(d);
+    struct names n;
     switch (v) {
     case CONTROL_ALLOW:
         if (!d->bridge && !md5_admits(h->md5, &d->peer, d->fd, &d->md5_id, r)) {
@@ -207,6 +207,7 @@ static void verdict(struct device *d, enum control_verdict v, const struct contr
         h->stats.refused_blocked++;
         break;
     case CONTROL_NO_ANSWER:
+        n = names_of(d);
         log_warn("the target did not say whether the device is allowed, refusing the connection",
                  LOG_STR("peer-addr", n.peer), LOG_STR("local-addr", n.local),
                  LOG_STR("sessid", d->session_id.text), LOG_NUM("timeout-ms", CONTROL_LOOKUP_MS));
@@ -275,9 +276,18 @@ static void retry_later(struct device *d, int64_t ms)
     loop_timer_start(d->retry, ms, 0);
 }
 
+static void log_opening(const struct device *d, const struct kv *metadata)
+{
+    if (!log_enabled(LOG_LEVEL_INFO))
+        return;
+    struct names n = names_of(d);
+    struct kv shown = meta_redacted(metadata);
+    log_info("opening Data stream", LOG_PAIRS("client-metadata", &shown), WHO(d, n));
+    kv_free(&shown);
+}
+
 static void open_call(struct device *d)
 {
-    struct names n = names_of(d);
     struct kv metadata = {0};
     unsigned left_out;
     char left_out_key[64];
@@ -291,12 +301,12 @@ static void open_call(struct device *d)
     if (meta_data(&metadata, &d->host->meta, bridge_session(d->bridge), &d->extra, &left_out, left_out_key))
         call = uplink_call(&d->seat, META_PATH_DATA, &metadata, &bridge_call_ops, d->bridge);
     if (call) {
-        struct kv shown = meta_redacted(&metadata);
-        log_info("opening Data stream", LOG_PAIRS("client-metadata", &shown), WHO(d, n));
-        kv_free(&shown);
-        if (left_out > 0)
+        log_opening(d, &metadata);
+        if (left_out > 0) {
+            struct names n = names_of(d);
             log_warn("metadata from the target is not fit for a call, left out", LOG_NUM("count", left_out),
                      LOG_STR("key", left_out_key), WHO(d, n));
+        }
         d->state = DEVICE_RELAYING;
         d->streams++;
         d->host->stats.streams_opened++;

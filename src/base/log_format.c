@@ -43,10 +43,29 @@ static void close_with(struct line *l, const char *text)
     l->len += n;
 }
 
+/* How many characters at the front are ASCII that stands for itself. */
+static size_t plain_run(const char *s, size_t n)
+{
+    size_t i = 0;
+    while (i < n && s[i] >= ' ' && s[i] <= '~' && s[i] != '"' && s[i] != '\\')
+        i++;
+    return i;
+}
+
 /* The characters of a JSON string without its quotes. A character is put whole or not at all. */
 static void put_escaped(struct line *l, const char *s, size_t n)
 {
     while (n > 0 && !l->cut) {
+        size_t plain = plain_run(s, n);
+        if (plain > 0) {
+            /* What does not fit as a whole is cut at the last character that does. */
+            size_t room = l->len < l->limit ? l->limit - l->len : 0;
+            put(l, s, plain < room ? plain : room);
+            l->cut = l->cut || plain > room;
+            s += plain;
+            n -= plain;
+            continue;
+        }
         uint32_t cp;
         size_t used = utf8_decode(s, n, &cp);
         char esc[8] = {'\\'};

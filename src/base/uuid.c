@@ -28,16 +28,36 @@ uint64_t random_u64(void)
     return v;
 }
 
+/* The kernel's bytes for sixteen UUIDs at a time: one is needed for each session. Only the thread of the loop asks, and nobody forks. */
+static void uuid_bytes(uint8_t out[static 16])
+{
+    static uint8_t pool[16 * 16];
+    static uint32_t left;
+    if (left == 0) {
+        random_bytes(pool, sizeof pool);
+        left = sizeof pool;
+    }
+    left -= 16;
+    memcpy(out, pool + left, 16);
+    explicit_bzero(pool + left, 16);
+}
+
 struct uuid uuid_v4(void)
 {
     uint8_t b[16];
-    random_bytes(b, sizeof b);
+    uuid_bytes(b);
     b[6] = (uint8_t)((b[6] & 0x0f) | 0x40);
     b[8] = (uint8_t)((b[8] & 0x3f) | 0x80);
     struct uuid u;
+    static const char hex[] = "0123456789abcdef";
     char *p = u.text;
-    for (int i = 0; i < 16; i++)
-        p += sprintf(p, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", b[i]);
+    for (int i = 0; i < 16; i++) {
+        if (i == 4 || i == 6 || i == 8 || i == 10)
+            *p++ = '-';
+        *p++ = hex[b[i] >> 4];
+        *p++ = hex[b[i] & 15];
+    }
+    *p = 0;
     return u;
 }
 
