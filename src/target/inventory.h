@@ -126,6 +126,13 @@ bool inventory_next_md5_addresses(struct inventory *inv, uint32_t company_id, ui
 /* Whether another process has changed the file since this was last asked, or since it was opened. Cheap. */
 bool inventory_changed(struct inventory *inv);
 
+/*
+ * The questions between these two share one lock and see one state of the file; a change shows after the second. For a
+ * moment only, as for a turn of the loop. Without them each question is on its own; failing does no harm.
+ */
+void inventory_hold(struct inventory *inv);
+void inventory_let_go(struct inventory *inv);
+
 /* --- for the commands: each is one transaction, and false with words when it fails --- */
 
 /*

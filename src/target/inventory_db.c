@@ -353,3 +353,21 @@ bool inventory_changed(struct inventory *inv)
     inv->data_version = now;
     return true;
 }
+
+void inventory_hold(struct inventory *inv)
+{
+    struct err ignored;
+    sqlite3_stmt *stmt = db_prepare(inv, "BEGIN", &ignored);
+    if (stmt)
+        db_run(inv, stmt, &ignored);
+}
+
+void inventory_let_go(struct inventory *inv)
+{
+    struct err ignored;
+    if (sqlite3_get_autocommit(inv->db))
+        return; /* an error has ended it */
+    sqlite3_stmt *stmt = db_prepare(inv, "ROLLBACK", &ignored);
+    if (stmt)
+        db_run(inv, stmt, &ignored); /* nothing was written */
+}

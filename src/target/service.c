@@ -33,6 +33,8 @@ struct service {
     struct inventory *inventory;
     struct registry *registry;
     struct loop_timer *review;
+    struct loop_task let_go; /* of the inventory that is held: at the end of the turn */
+    bool holding;
     struct list streams;
     struct service_stats stats;
     char backend_pin[9]; /* the same for all: there is one of us */
@@ -72,6 +74,27 @@ struct told {
     char name[INVENTORY_NAME_MAX + 1];
 };
 
+/* --- the inventory --- */
+
+/* All questions of a turn of the loop are asked in one go: many sessions that begin at once share the file's locks. */
+static void hold_inventory(struct service *s)
+{
+    if (s->holding)
+        return;
+    s->holding = true;
+    inventory_hold(s->inventory);
+    loop_task_defer(&s->let_go);
+}
+
+static void let_inventory_go(void *arg)
+{
+    struct service *s = arg;
+    loop_task_cancel(&s->let_go);
+    if (s->holding)
+        inventory_let_go(s->inventory);
+    s->holding = false;
+}
+
 /* --- who calls --- */
 
 static bool authenticate(struct service *s, struct grpc_call *call, const struct meta_caller *caller,
@@ -79,6 +102,7 @@ static bool authenticate(struct service *s, struct grpc_call *call, const struct
 {
     struct err e = {{0}};
     char text[ADDR_TEXT_MAX];
+    hold_inventory(s);
     enum inventory_auth auth =
         inventory_authenticate(s->inventory, caller->email, caller->token, company, &e);
     switch (auth) {
@@ -156,6 +180,7 @@ static bool judge(struct control_stream *cs, const struct addr *device, struct c
     struct err e = {{0}};
     char text[ADDR_TEXT_MAX];
     *r = (struct control_response){.device = *device};
+    hold_inventory(cs->service);
     switch (inventory_find_device(cs->service->inventory, cs->company_id, cs->site_id, device, &d, &e)) {
     case INVENTORY_FOUND:
         r->action = CONTROL_CARRY_ON;
@@ -561,8 +586,10 @@ static bool still_allowed(void *arg, const struct registry_session *rs)
 static void on_review(void *arg)
 {
     struct service *s = arg;
+    let_inventory_go(s); /* a change would not be seen through it */
     if (!inventory_changed(s->inventory))
         return;
+    hold_inventory(s);
     LIST_FOREACH (node, &s->streams)
         begin_review(LIST_ITEM(node, struct control_stream, node));
     registry_review(s->registry, still_allowed, s);
@@ -579,6 +606,7 @@ struct service *service_new(struct loop *loop, struct inventory *inventory, stru
     s->inventory = inventory;
     s->registry = registry;
     list_init(&s->streams);
+    loop_task_init(&s->let_go, loop, let_inventory_go, s);
     snprintf(s->backend_pin, sizeof s->backend_pin, "%08x", (unsigned)(random_u64() & 0xffffffff));
     if (RAND_bytes(s->key_salt, sizeof s->key_salt) != 1) {
         free(s);
@@ -599,6 +627,7 @@ void service_free(struct service *s)
         control_stream_free(cs);
     }
     loop_timer_free(s->review);
+    let_inventory_go(s);
     free(s);
 }
 

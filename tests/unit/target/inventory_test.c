@@ -810,6 +810,31 @@ static void the_server_sees_what_a_command_changed(void **state)
     inventory_close(server);
 }
 
+static void a_held_inventory_stands_still(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t ann = add_account(f, "ann@example.com");
+    struct inventory *server = inventory_open(f->path, true, &f->e);
+    assert_non_null(server);
+    struct inventory_device out;
+    struct addr a = ip("10.0.0.1");
+    inventory_let_go(server); /* nothing is held: nothing happens */
+    for (int i = 0; i < 2; i++) {
+        inventory_hold(server);
+        inventory_hold(server);
+        assert_int_equal(inventory_find_device(server, ann, 0, &a, &out, &f->e), INVENTORY_NONE);
+        assert_true(try_device(f, ann, 0, "r1", "10.0.0.1")); /* and nobody has to wait */
+        assert_int_equal(inventory_find_device(server, ann, 0, &a, &out, &f->e), INVENTORY_NONE);
+        inventory_let_go(server);
+        assert_true(inventory_changed(server));
+        assert_int_equal(inventory_find_device(server, ann, 0, &a, &out, &f->e), INVENTORY_FOUND);
+        assert_true(inventory_remove_device(f->inv, "r1", &f->e));
+        assert_true(inventory_changed(server));
+    }
+    inventory_hold(server);
+    inventory_close(server);
+}
+
 static void questions_leave_no_transaction_open(void **state)
 {
     struct fixture *f = *state;
@@ -959,6 +984,7 @@ int main(void)
         TEST(lists_in_order_and_by_site),
         TEST(gives_the_addresses_that_have_a_key),
         TEST(the_server_sees_what_a_command_changed),
+        TEST(a_held_inventory_stands_still),
         TEST(questions_leave_no_transaction_open),
         TEST(damaged_rows_are_told_and_passed_over),
         TEST(a_damaged_account_lets_nobody_in),
