@@ -157,7 +157,7 @@ static bool begin_session(struct device *d, const struct control_response *r)
     }
     int fd = d->fd;
     d->fd = -1;
-    tcp_end_bgp_options(fd);
+    tcp_end_bgp_accepted(fd, d->peer.family);
     if (!tcp_end_new(d->bridge, fd, &e)) {
         log_error("cannot take a connection", LOG_STR("error", e.text));
         device_free(d);

@@ -241,8 +241,6 @@ struct bridge_local *tcp_end_new(struct bridge *b, int fd, struct err *e)
     t->loop = bridge_loop(b);
     t->fd = fd;
     t->read_size = READ_FIRST;
-    int on = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     t->watch = loop_watch_new(t->loop, fd, LOOP_READ, on_event, t, e);
     if (!t->watch) {
         close(fd);
@@ -259,19 +257,32 @@ void tcp_end_cut_lingering(struct bridge_pool *pool)
         end_free(LIST_ITEM(pool->lingering.next, struct tcp_end, lingering));
 }
 
+static void set_dscp(int fd, bool ipv6)
+{
+    int cs6 = 0xc0;
+    if (ipv6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_TCLASS, &cs6, sizeof cs6);
+    else
+        setsockopt(fd, IPPROTO_IP, IP_TOS, &cs6, sizeof cs6);
+}
+
+void tcp_end_bgp_accepted(int fd, uint8_t family)
+{
+    set_dscp(fd, family == 6);
+}
+
 void tcp_end_bgp_options(int fd)
 {
     int family = AF_INET;
     socklen_t len = sizeof family;
     getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &len);
-    int on = 1, ttl = 255, cs6 = 0xc0, idle = 60, interval = 15, count = 4;
-    if (family == AF_INET6) {
+    int on = 1, ttl = 255, idle = 60, interval = 15, count = 4;
+    if (family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &ttl, sizeof ttl);
-        setsockopt(fd, IPPROTO_IPV6, IPV6_TCLASS, &cs6, sizeof cs6);
-    } else {
+    else
         setsockopt(fd, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl);
-        setsockopt(fd, IPPROTO_IP, IP_TOS, &cs6, sizeof cs6);
-    }
+    set_dscp(fd, family == AF_INET6);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
