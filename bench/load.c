@@ -5,19 +5,23 @@
  *     load MODE --connect HOST:PORT --listen HOST:PORT [--sessions N] [--bytes N] [--rounds N] [--seconds N] [--pids A,B]
  *
  *     up, down   moves --bytes in sum over all sessions, one way; prints Gbit/s
- *     ping       19 bytes to and fro on each session, --rounds times; prints round-trip percentiles
+ *     ping       19 bytes to and fro on each session, --rounds times; prints round-trip percentiles. --at-once: so many are on
+ *                their way at any time, the sessions in turn (without: each session has one on its way)
  *     idle       opens sessions, sends a keepalive on each every 30 s for --seconds
  *     setup      opens and closes --sessions connections, 64 at a time, each with one round trip
  *     flood      connects --rounds times a second for --seconds from addresses that nobody knows (127.9.0.1 and on), and
  *                counts how many are closed by the other side
  *
- * Sources are 127.1.0.1, 127.1.0.2, … so that each session is a device of its own (--same-source: 127.0.0.1).
- * Prints one line of JSON. For each process in --pids: CPU seconds used meanwhile, and RSS at the end, in KiB.
+ * Sources are 127.1.0.1, 127.1.0.2, … so that each session is a device of its own (--same-source: 127.0.0.1; --any-source:
+ * what the kernel takes). --listen-netns NAME listens in that network namespace; the routers stay where we were started.
+ * Prints one line of JSON. For each process in --pids: CPU seconds used meanwhile, RSS at the end, and its private memory
+ * before the first session and at the end, while all sessions are open; in KiB. "up_seconds": until all sessions were open.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -33,6 +37,8 @@
 #define CHUNK   (256u << 10)
 #define PING    19
 #define HELLO   8
+
+#define PIDS_MAX 16
 
 static uint8_t pattern[2 * PATTERN]; /* twice the same, so that a chunk never wraps */
 
@@ -52,17 +58,18 @@ struct session {
     uint64_t total;
     int rounds_left;
     double ping_at;
-    bool done;
+    bool pinging, done;
 };
 
 static struct {
     const char *mode;
     struct sockaddr_in connect, listen;
-    unsigned sessions, rounds;
+    const char *listen_netns;
+    unsigned sessions, rounds, at_once;
     uint64_t bytes;
     double seconds;
-    bool same_source;
-    int pids[8], n_pids;
+    bool same_source, any_source;
+    int pids[PIDS_MAX], n_pids;
 } opt = {.sessions = 1, .rounds = 1000, .bytes = 1u << 30, .seconds = 60};
 
 static int ep, listen_fd;
@@ -128,7 +135,7 @@ static void open_session(struct session *s)
     src.sin_addr.s_addr = htonl(opt.same_source ? 0x7f000001u : 0x7f010001u + s->index);
     setsockopt(s->router.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     setsockopt(s->router.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (bind(s->router.fd, (struct sockaddr *)&src, sizeof src) != 0)
+    if (!opt.any_source && bind(s->router.fd, (struct sockaddr *)&src, sizeof src) != 0)
         die("bind");
     if (connect(s->router.fd, (struct sockaddr *)&opt.connect, sizeof opt.connect) != 0 &&
         errno != EINPROGRESS)
@@ -204,7 +211,21 @@ static void drain(struct end *e)
 static void start_ping(struct session *s)
 {
     s->ping_at = now();
+    s->pinging = true;
     send_all(&s->router, expected(s->index, 0), PING);
+}
+
+/* With --at-once: whose turn it is. A session whose last one has not come back yet is passed over. */
+static void ping_next(void)
+{
+    static unsigned turn;
+    for (unsigned i = 0; i < opt.sessions; i++) {
+        struct session *s = &sessions[turn++ % opt.sessions];
+        if (!s->pinging && s->rounds_left > 0) {
+            start_ping(s);
+            return;
+        }
+    }
 }
 
 static void on_ping(struct end *e)
@@ -219,14 +240,19 @@ static void on_ping(struct end *e)
         send_all(e, buf, PING);
         return;
     }
+    s->pinging = false;
     if (rtts)
         rtts[n_rtts++] = now() - s->ping_at;
     if (mode_is("setup"))
         close_session(s);
-    else if (mode_is("ping") && --s->rounds_left > 0)
-        start_ping(s);
-    else if (mode_is("ping"))
+    if (!mode_is("ping"))
+        return;
+    if (--s->rounds_left == 0)
         n_done++;
+    if (opt.at_once < opt.sessions)
+        ping_next();
+    else if (s->rounds_left > 0)
+        start_ping(s);
 }
 
 /* The session has come up at the far end. */
@@ -334,14 +360,52 @@ static long rss_of(int pid)
     return kib;
 }
 
-static void print_pids(const double *cpu0)
+/* What would be free if the process were not there: pages that no other process has. */
+static long private_of(int pid)
+{
+    char path[64], line[256];
+    long sum = 0, kib;
+    snprintf(path, sizeof path, "/proc/%d/smaps_rollup", pid);
+    FILE *f = fopen(path, "r");
+    if (!f)
+        die(path);
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "Private_Clean: %ld", &kib) == 1 || sscanf(line, "Private_Dirty: %ld", &kib) == 1)
+            sum += kib;
+    fclose(f);
+    return sum;
+}
+
+/* What the processes of --pids had used before. */
+static double cpu_before[PIDS_MAX];
+static long private_before[PIDS_MAX];
+
+static void note_cpu(void)
+{
+    for (int i = 0; i < opt.n_pids; i++)
+        cpu_before[i] = cpu_of(opt.pids[i]);
+}
+
+static void note_memory(void)
+{
+    for (int i = 0; i < opt.n_pids; i++)
+        private_before[i] = private_of(opt.pids[i]);
+}
+
+static void print_pids(void)
 {
     printf(",\"cpu_seconds\":[");
     for (int i = 0; i < opt.n_pids; i++)
-        printf("%s%.2f", i ? "," : "", cpu_of(opt.pids[i]) - cpu0[i]);
+        printf("%s%.2f", i ? "," : "", cpu_of(opt.pids[i]) - cpu_before[i]);
     printf("],\"rss_kib\":[");
     for (int i = 0; i < opt.n_pids; i++)
         printf("%s%ld", i ? "," : "", rss_of(opt.pids[i]));
+    printf("],\"private_kib_before\":[");
+    for (int i = 0; i < opt.n_pids; i++)
+        printf("%s%ld", i ? "," : "", private_before[i]);
+    printf("],\"private_kib\":[");
+    for (int i = 0; i < opt.n_pids; i++)
+        printf("%s%ld", i ? "," : "", private_of(opt.pids[i]));
     printf("]}\n");
 }
 
@@ -389,11 +453,26 @@ static void flood(void)
            n, refused, open, longest * 1e3, now() - t0);
 }
 
+/* A socket stays in the namespace that it was made in. */
+static void enter_netns(const char *name)
+{
+    if (!name)
+        return;
+    char path[256];
+    snprintf(path, sizeof path, "/run/netns/%s", name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || setns(fd, CLONE_NEWNET) != 0)
+        die(path);
+    close(fd);
+}
+
 static void usage(void)
 {
-    fprintf(stderr, "usage: load up|down|ping|idle|setup|flood --connect HOST:PORT [--listen HOST:PORT] "
-                    "[--sessions N] [--bytes N]\n"
-                    "       [--rounds N] [--seconds N] [--pids A,B] [--same-source]\n");
+    fprintf(stderr,
+            "usage: load up|down|ping|idle|setup|flood --connect HOST:PORT [--listen HOST:PORT] "
+            "[--sessions N] [--bytes N]\n"
+            "       [--rounds N] [--at-once N] [--seconds N] [--pids A,B] [--same-source|--any-source] "
+            "[--listen-netns NAME]\n");
     exit(2);
 }
 
@@ -408,6 +487,10 @@ int main(int argc, char **argv)
             opt.same_source = true;
             continue;
         }
+        if (strcmp(a, "--any-source") == 0) {
+            opt.any_source = true;
+            continue;
+        }
         const char *v = ++i < argc ? argv[i] : NULL;
         if (!v)
             usage();
@@ -419,12 +502,17 @@ int main(int argc, char **argv)
             opt.sessions = (unsigned)atoi(v);
         else if (strcmp(a, "--rounds") == 0)
             opt.rounds = (unsigned)atoi(v);
+        else if (strcmp(a, "--at-once") == 0)
+            opt.at_once = (unsigned)atoi(v);
+        else if (strcmp(a, "--listen-netns") == 0)
+            opt.listen_netns = v;
         else if (strcmp(a, "--bytes") == 0)
             opt.bytes = strtoull(v, NULL, 10);
         else if (strcmp(a, "--seconds") == 0)
             opt.seconds = atof(v);
         else if (strcmp(a, "--pids") == 0)
-            for (char *p = strtok((char *)(uintptr_t)v, ","); p && opt.n_pids < 8; p = strtok(NULL, ","))
+            for (char *p = strtok((char *)(uintptr_t)v, ","); p && opt.n_pids < PIDS_MAX;
+                 p = strtok(NULL, ","))
                 opt.pids[opt.n_pids++] = atoi(p);
         else
             usage();
@@ -443,14 +531,20 @@ int main(int argc, char **argv)
     }
     ep = epoll_create1(0);
     if (mode_is("flood")) {
-        double cpu0[8];
-        for (int i = 0; i < opt.n_pids; i++)
-            cpu0[i] = cpu_of(opt.pids[i]);
+        note_memory();
+        note_cpu();
         flood();
-        print_pids(cpu0);
+        print_pids();
         return 0;
     }
+    if (opt.at_once == 0 || opt.at_once > opt.sessions)
+        opt.at_once = opt.sessions;
+    int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    enter_netns(opt.listen_netns);
     listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    if (opt.listen_netns && setns(home, CLONE_NEWNET) != 0)
+        die("setns");
+    close(home);
     int one = 1;
     setsockopt(listen_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (bind(listen_fd, (struct sockaddr *)&opt.listen, sizeof opt.listen) != 0 ||
@@ -467,10 +561,10 @@ int main(int argc, char **argv)
     if (mode_is("ping"))
         rtts = calloc((size_t)opt.sessions * opt.rounds, sizeof *rtts);
 
-    double cpu0[8], t0 = now();
+    note_memory();
+    double up_seconds = 0, t0 = now();
     if (mode_is("setup")) {
-        for (int i = 0; i < opt.n_pids; i++)
-            cpu0[i] = cpu_of(opt.pids[i]);
+        note_cpu();
         for (unsigned next = 0; n_done < opt.sessions;) {
             while (next < opt.sessions && n_open < 64)
                 open_session(&sessions[next++]);
@@ -484,8 +578,8 @@ int main(int argc, char **argv)
             if (now() - t0 > 120)
                 wrong("sessions do not come up", n_up);
         }
-        for (int i = 0; i < opt.n_pids; i++)
-            cpu0[i] = cpu_of(opt.pids[i]);
+        up_seconds = now() - t0;
+        note_cpu();
         t0 = now();
         if (mode_is("idle")) {
             double next_ping = t0;
@@ -506,15 +600,16 @@ int main(int argc, char **argv)
                     arm(&s->router, EPOLLIN | EPOLLOUT);
                 else if (mode_is("down"))
                     arm(&s->backend, EPOLLIN | EPOLLOUT);
-                else
-                    start_ping(s);
+                else if (i < opt.at_once)
+                    ping_next();
             }
             while (n_done < opt.sessions)
                 poll_once(1000);
         }
     }
     double t = now() - t0;
-    printf("{\"mode\":\"%s\",\"sessions\":%u,\"seconds\":%.4f", opt.mode, opt.sessions, t);
+    printf("{\"mode\":\"%s\",\"sessions\":%u,\"seconds\":%.4f,\"up_seconds\":%.4f", opt.mode, opt.sessions, t,
+           up_seconds);
     if (mode_is("up") || mode_is("down"))
         printf(",\"bytes\":%llu,\"gbit_s\":%.3f",
                (unsigned long long)(opt.bytes / opt.sessions * opt.sessions),
@@ -526,6 +621,6 @@ int main(int argc, char **argv)
         printf(",\"round_trips\":%zu,\"p50_us\":%.1f,\"p99_us\":%.1f", n_rtts, rtts[n_rtts / 2] * 1e6,
                rtts[n_rtts * 99 / 100] * 1e6);
     }
-    print_pids(cpu0);
+    print_pids();
     return 0;
 }
