@@ -11,13 +11,13 @@ PACKAGES_BUILD=(
 )
 # To show them at work.
 PACKAGES_DEMO=(bird2 curl iproute2 jq openssl procps)
-# To test them: the second compiler and its sanitizers, the test runners, the BGP daemons and web proxies they play against.
+# To test them: the second compiler, its sanitizers and valgrind, the test runners, the BGP daemons and web proxies they play against.
 PACKAGES_TEST=(
     clang libclang-rt-14-dev libcmocka-dev
     protobuf-compiler python3 python3-grpcio python3-protobuf python3-pytest python3-pytest-xdist
     bird2 exabgp frr gobgpd openbgpd
     dante-server haproxy keepalived microsocks tinyproxy prometheus tcpdump
-    curl iproute2 jq openssl procps
+    curl iproute2 jq openssl procps valgrind
 )
 
 # --- words ---
