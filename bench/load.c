@@ -4,9 +4,12 @@
  *
  *     load MODE --connect HOST:PORT --listen HOST:PORT [--sessions N] [--bytes N] [--rounds N] [--seconds N] [--pids A,B]
  *
- *     up, down   moves --bytes in sum over all sessions, one way; prints Gbit/s
+ *     up, down   moves --bytes in sum over all sessions, one way; prints Gbit/s. With --seconds instead of --bytes: as much as
+ *                goes in that time, counted after --warmup seconds (slow start), and the Gbit/s of each second from the start
  *     ping       19 bytes to and fro on each session, --rounds times; prints round-trip percentiles. --at-once: so many are on
  *                their way at any time, the sessions in turn (without: each session has one on its way)
+ *     mixed      session 0 moves bulk without end (--bulk up, down, both or none), each other one sends 19 bytes every
+ *                --interval milliseconds and gets them back, for --seconds: Gbit/s and round-trip percentiles
  *     idle       opens sessions, sends a keepalive on each every 30 s for --seconds
  *     setup      opens and closes --sessions connections, 64 at a time, each with one round trip
  *     flood      connects --rounds times a second for --seconds from addresses that nobody knows (127.9.0.1 and on), and
@@ -57,7 +60,7 @@ struct session {
     struct end router, backend;
     uint64_t total;
     int rounds_left;
-    double ping_at;
+    double ping_at, ping_due;
     bool pinging, done;
 };
 
@@ -67,10 +70,11 @@ static struct {
     const char *listen_netns;
     unsigned sessions, rounds, at_once;
     uint64_t bytes;
-    double seconds;
-    bool same_source, any_source;
+    double seconds, warmup, interval; /* seconds */
+    bool same_source, any_source, bulk_up, bulk_down;
     int pids[PIDS_MAX], n_pids;
-} opt = {.sessions = 1, .rounds = 1000, .bytes = 1u << 30, .seconds = 60};
+} opt = {
+    .sessions = 1, .rounds = 1000, .bytes = 1u << 30, .interval = 0.1, .bulk_up = true, .bulk_down = true};
 
 static int ep, listen_fd;
 static struct session *sessions;
@@ -78,6 +82,7 @@ static unsigned n_done, n_open;
 static double *rtts;
 static size_t n_rtts;
 static uint8_t buf[CHUNK];
+static uint64_t moved; /* bulk bytes that have arrived, all sessions */
 
 static double now(void)
 {
@@ -173,9 +178,11 @@ static bool mode_is(const char *m)
 static void pour(struct end *e)
 {
     struct session *s = e->s;
-    while (e->sent < s->total) {
+    /* Beside pings only a little at once: it is their wait that is measured, not ours. */
+    for (int i = 0; e->sent < s->total && (i == 0 || !mode_is("mixed")); i++) {
         uint64_t left = s->total - e->sent;
-        size_t n = left < CHUNK ? (size_t)left : CHUNK;
+        size_t most = mode_is("mixed") ? CHUNK / 4 : CHUNK;
+        size_t n = left < most ? (size_t)left : most;
         ssize_t w = send(e->fd, expected(s->index, e->sent), n, MSG_NOSIGNAL);
         if (w < 0 && errno == EAGAIN)
             return;
@@ -183,13 +190,14 @@ static void pour(struct end *e)
             die("send");
         e->sent += (uint64_t)w;
     }
-    arm(e, EPOLLIN);
+    if (e->sent == s->total)
+        arm(e, EPOLLIN);
 }
 
 static void drain(struct end *e)
 {
     struct session *s = e->s;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < (mode_is("mixed") ? 1 : 4); i++) {
         ssize_t n = recv(e->fd, buf, sizeof buf, 0);
         if (n < 0 && errno == EAGAIN)
             return;
@@ -198,6 +206,7 @@ static void drain(struct end *e)
         if (memcmp(buf, expected(s->index, e->received), (size_t)n) != 0)
             wrong("wrong bytes", s->index);
         e->received += (uint64_t)n;
+        moved += (uint64_t)n;
         if (e->received > s->total)
             wrong("too many bytes", s->index);
         if (e->received == s->total) {
@@ -231,13 +240,17 @@ static void ping_next(void)
 static void on_ping(struct end *e)
 {
     struct session *s = e->s;
-    ssize_t n = recv(e->fd, buf, PING, 0);
+    size_t have = e->received % PING; /* a message may come in pieces */
+    ssize_t n = recv(e->fd, buf, PING - have, 0);
     if (n < 0 && errno == EAGAIN)
         return;
-    if (n != PING || memcmp(buf, expected(s->index, 0), PING) != 0)
+    if (n <= 0 || memcmp(buf, expected(s->index, have), (size_t)n) != 0)
         wrong("wrong bytes in a round trip", s->index);
+    e->received += (uint64_t)n;
+    if (e->received % PING != 0)
+        return;
     if (e->server) {
-        send_all(e, buf, PING);
+        send_all(e, expected(s->index, 0), PING);
         return;
     }
     s->pinging = false;
@@ -302,7 +315,7 @@ static void on_event(struct end *e, uint32_t events)
         arm(e, EPOLLIN);
         return;
     }
-    if (mode_is("up") || mode_is("down")) {
+    if (mode_is("up") || mode_is("down") || (mode_is("mixed") && s->index == 0)) {
         if (events & EPOLLIN)
             drain(e);
         if ((events & EPOLLOUT) && n_up == opt.sessions)
@@ -409,6 +422,42 @@ static void print_pids(void)
     printf("]}\n");
 }
 
+/* Bulk by time. Returns Gbit/s after the warm-up; `rates`: of each second from the start. */
+static double pour_for(double t0, double *rates, unsigned *n_rates)
+{
+    double end = opt.warmup + opt.seconds, since = t0, mark = 0;
+    uint64_t at_second = 0, at_mark = 0;
+    bool counting = false;
+    for (double t = t0; t - t0 < end; t = now()) {
+        if (!counting && t - t0 >= opt.warmup) {
+            counting = true;
+            mark = t;
+            at_mark = moved;
+            note_cpu();
+        }
+        if (t - since >= 1 && *n_rates < 600) {
+            rates[(*n_rates)++] = (double)(moved - at_second) * 8 / (t - since) / 1e9;
+            at_second = moved;
+            since = t;
+        }
+        if (mode_is("mixed"))
+            for (unsigned i = 1; i < opt.sessions; i++) {
+                struct session *s = &sessions[i];
+                if (t < s->ping_due || s->pinging)
+                    continue; /* one that is still on its way counts with its whole wait */
+                start_ping(s);
+                s->ping_due = s->ping_due + opt.interval > t ? s->ping_due + opt.interval : t + opt.interval;
+            }
+        poll_once(1);
+    }
+    /* Those that still wait have waited so long at the least. */
+    for (unsigned i = 1; mode_is("mixed") && i < opt.sessions; i++)
+        if (sessions[i].pinging)
+            rtts[n_rtts++] = now() - sessions[i].ping_at;
+    moved -= at_mark;
+    return (double)moved * 8 / (now() - mark) / 1e9;
+}
+
 static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -469,9 +518,10 @@ static void enter_netns(const char *name)
 static void usage(void)
 {
     fprintf(stderr,
-            "usage: load up|down|ping|idle|setup|flood --connect HOST:PORT [--listen HOST:PORT] "
+            "usage: load up|down|mixed|ping|idle|setup|flood --connect HOST:PORT [--listen HOST:PORT] "
             "[--sessions N] [--bytes N]\n"
-            "       [--rounds N] [--at-once N] [--seconds N] [--pids A,B] [--same-source|--any-source] "
+            "       [--rounds N] [--at-once N] [--seconds N] [--warmup N] [--interval MS] [--bulk "
+            "up|down|both|none] [--pids A,B] [--same-source|--any-source] "
             "[--listen-netns NAME]\n");
     exit(2);
 }
@@ -510,13 +560,23 @@ int main(int argc, char **argv)
             opt.bytes = strtoull(v, NULL, 10);
         else if (strcmp(a, "--seconds") == 0)
             opt.seconds = atof(v);
-        else if (strcmp(a, "--pids") == 0)
+        else if (strcmp(a, "--warmup") == 0)
+            opt.warmup = atof(v);
+        else if (strcmp(a, "--interval") == 0)
+            opt.interval = atof(v) / 1000;
+        else if (strcmp(a, "--bulk") == 0) {
+            opt.bulk_up = strcmp(v, "up") == 0 || strcmp(v, "both") == 0;
+            opt.bulk_down = strcmp(v, "down") == 0 || strcmp(v, "both") == 0;
+        } else if (strcmp(a, "--pids") == 0)
             for (char *p = strtok((char *)(uintptr_t)v, ","); p && opt.n_pids < PIDS_MAX;
                  p = strtok(NULL, ","))
                 opt.pids[opt.n_pids++] = atoi(p);
         else
             usage();
     }
+    bool timed = mode_is("mixed") || (opt.seconds > 0 && (mode_is("up") || mode_is("down")));
+    if (opt.seconds <= 0)
+        opt.seconds = 60;
     struct rlimit lim;
     getrlimit(RLIMIT_NOFILE, &lim);
     lim.rlim_cur = lim.rlim_max;
@@ -555,11 +615,17 @@ int main(int argc, char **argv)
     sessions = calloc(opt.sessions, sizeof *sessions);
     for (unsigned i = 0; i < opt.sessions; i++) {
         sessions[i].index = i;
-        sessions[i].total = opt.bytes / opt.sessions;
+        sessions[i].total = timed ? UINT64_MAX : opt.bytes / opt.sessions;
         sessions[i].rounds_left = (int)opt.rounds;
     }
     if (mode_is("ping"))
         rtts = calloc((size_t)opt.sessions * opt.rounds, sizeof *rtts);
+    if (mode_is("mixed"))
+        rtts = calloc(opt.sessions * (size_t)((opt.warmup + opt.seconds) / opt.interval + 2), sizeof *rtts);
+
+    static double rates[600];
+    unsigned n_rates = 0;
+    double gbit_s = 0;
 
     note_memory();
     double up_seconds = 0, t0 = now();
@@ -596,21 +662,35 @@ int main(int argc, char **argv)
         } else {
             for (unsigned i = 0; i < opt.sessions; i++) {
                 struct session *s = &sessions[i];
-                if (mode_is("up"))
+                if (mode_is("mixed") && i > 0) {
+                    s->ping_due = t0 + opt.interval * i / opt.sessions;
+                } else if (mode_is("mixed")) {
+                    if (opt.bulk_up)
+                        arm(&s->router, EPOLLIN | EPOLLOUT);
+                    if (opt.bulk_down)
+                        arm(&s->backend, EPOLLIN | EPOLLOUT);
+                } else if (mode_is("up"))
                     arm(&s->router, EPOLLIN | EPOLLOUT);
                 else if (mode_is("down"))
                     arm(&s->backend, EPOLLIN | EPOLLOUT);
                 else if (i < opt.at_once)
                     ping_next();
             }
-            while (n_done < opt.sessions)
+            if (timed)
+                gbit_s = pour_for(t0, rates, &n_rates);
+            while (!timed && n_done < opt.sessions)
                 poll_once(1000);
         }
     }
     double t = now() - t0;
     printf("{\"mode\":\"%s\",\"sessions\":%u,\"seconds\":%.4f,\"up_seconds\":%.4f", opt.mode, opt.sessions, t,
            up_seconds);
-    if (mode_is("up") || mode_is("down"))
+    if (timed) {
+        printf(",\"bytes\":%llu,\"gbit_s\":%.3f,\"each_second\":[", (unsigned long long)moved, gbit_s);
+        for (unsigned i = 0; i < n_rates; i++)
+            printf("%s%.3f", i ? "," : "", rates[i]);
+        printf("]");
+    } else if (mode_is("up") || mode_is("down"))
         printf(",\"bytes\":%llu,\"gbit_s\":%.3f",
                (unsigned long long)(opt.bytes / opt.sessions * opt.sessions),
                (double)(opt.bytes / opt.sessions * opt.sessions) * 8 / t / 1e9);
@@ -618,8 +698,8 @@ int main(int argc, char **argv)
         printf(",\"per_second\":%.0f", opt.sessions / t);
     if (n_rtts > 0) {
         qsort(rtts, n_rtts, sizeof *rtts, by_value);
-        printf(",\"round_trips\":%zu,\"p50_us\":%.1f,\"p99_us\":%.1f", n_rtts, rtts[n_rtts / 2] * 1e6,
-               rtts[n_rtts * 99 / 100] * 1e6);
+        printf(",\"round_trips\":%zu,\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f", n_rtts,
+               rtts[n_rtts / 2] * 1e6, rtts[n_rtts * 99 / 100] * 1e6, rtts[n_rtts - 1] * 1e6);
     }
     print_pids();
     return 0;

@@ -1,0 +1,86 @@
+"""Network namespaces, and the long line between two of them. Needs root."""
+
+import json
+import os
+import subprocess
+
+from .build import BenchError, run
+
+
+class Namespace:
+    """A network namespace with its loopback up. Leaving ends what runs in it and removes it."""
+
+    def __init__(self, name):
+        self.name = f"kbgp-{name}-{os.getpid()}"
+
+    def __enter__(self):
+        run(["ip", "netns", "add", self.name])
+        run(["ip", "-n", self.name, "link", "set", "lo", "up"])
+        return self
+
+    def __exit__(self, *_):
+        for pid in subprocess.run(["ip", "netns", "pids", self.name], stdout=subprocess.PIPE, text=True,
+                                  check=False).stdout.split():
+            try:
+                os.kill(int(pid), 9)
+            except ProcessLookupError:
+                pass
+        subprocess.run(["ip", "netns", "del", self.name], check=False)
+
+    def inside(self, *command):
+        """The command line that runs `command` in the namespace."""
+        return ["ip", "netns", "exec", self.name, *[str(c) for c in command]]
+
+    def sysctl(self, name, value):
+        run(self.inside("sysctl", "-qw", f"{name}={value}"))
+
+
+class Line:
+    """
+    bench/line.c between two namespaces: 10.99.0.1 in the first one, 10.99.0.2 in the second. Leaving tells what it dropped.
+    """
+
+    A, B = "10.99.0.1", "10.99.0.2"
+
+    def __init__(self, program, a, b, rtt_ms, mbit=0, queue=64 << 20):
+        self.program, self.a, self.b = program, a, b
+        self.arguments = ["--delay-us", str(int(rtt_ms * 500)), "--mbit", str(mbit), "--queue", str(queue)]
+        self.carried = None
+
+    def __enter__(self):
+        self.process = subprocess.Popen([str(self.program), self.a.name, self.b.name, *self.arguments],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if self.process.stdout.readline() != "ready\n":
+            self.process.wait()
+            raise BenchError("the line between the namespaces could not be made")
+        for namespace, here, there in ((self.a, self.A, self.B), (self.b, self.B, self.A)):
+            run(["ip", "-n", namespace.name, "addr", "add", here, "peer", there, "dev", "line0"])
+            # A burst that the line's thread has not fetched yet must not be lost.
+            run(["ip", "-n", namespace.name, "link", "set", "line0", "up", "mtu", "1500", "txqueuelen", "10000"])
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        out, _ = self.process.communicate()
+        self.carried = json.loads(out) if out.strip() else None
+
+
+def tcp_for_long_lines(namespace, megabytes=64):
+    """
+    What an operator sets on a host for long and fast lines: TCP's buffers may grow to hold what is on the way. These limits are
+    each namespace's own. The kernel's default for what may be sent and not yet acknowledged, 4 MiB, is a third of 100 ms at
+    1 Gbit/s.
+    """
+    most = megabytes << 20
+    namespace.sysctl("net.ipv4.tcp_rmem", f"4096 131072 {most}")
+    namespace.sysctl("net.ipv4.tcp_wmem", f"4096 16384 {most}")
+    allowed = run(["sysctl", "-n", "net.ipv4.tcp_allowed_congestion_control"]).split()
+    for name in ("cubic", "reno"):  # BBR measures the line by emptying it every 10 s: a dip in one of two runs
+        if name in allowed:
+            namespace.sysctl("net.ipv4.tcp_congestion_control", name)
+            break
+
+
+def congestion_control(namespace):
+    """Which congestion control TCP uses in the namespace."""
+    return run(namespace.inside("sysctl", "-n", "net.ipv4.tcp_congestion_control")).strip()
