@@ -15,6 +15,16 @@
 #define HEADERS_COUNT_MAX 128
 /* Measuring the round trip again before this is over would tell nothing new, and servers count PINGs. */
 #define PING_GAP_NS 100000000
+/*
+ * Windows follow the shortest round trip of late: one that was measured behind the data that a window let through would
+ * justify a larger window, and that one a longer round trip, until the kernel's buffers hold megabytes in front of every
+ * keepalive. "Of late" is this long or up to twice as long: a connection may get another route.
+ */
+#define RTT_MIN_KEEP_NS (300ll * 1000000000)
+/* The shortest time that a rate is taken over: between two turns of a loop bytes come at any rate. */
+#define ROUND_MIN_NS 10000000
+/* Bytes wait for the two programs, too, and these for the processor: so much more, within what the path justifies. */
+#define TURNS_NS 20000000
 /* RST_STREAMs a second that a peer may cause before it is taken as an attack (CVE-2023-44487), and how many at once. */
 #define RESET_BURST 1000u
 #define RESET_PER_S 200u
@@ -53,6 +63,8 @@ struct h2 {
     int64_t ping_sent_ns; /* 0: none under way */
     int64_t ping_done_ns;
     int64_t rtt_ns;
+    int64_t rtt_min_ns, rtt_min_before_ns; /* of this period and of the one before; 0: not measured */
+    int64_t rtt_min_since_ns;              /* when this period began */
     int64_t reset_refill_ns;
     uint32_t reset_tokens;
     struct kv headers; /* block being received */
@@ -72,6 +84,17 @@ static uint64_t window_growth;
 static struct h2_stream *stream_of(nghttp2_session *session, int32_t id)
 {
     return nghttp2_session_get_stream_user_data(session, id);
+}
+
+static void note_rtt_min(struct h2 *h, int64_t rtt)
+{
+    if (h->now_ns - h->rtt_min_since_ns > RTT_MIN_KEEP_NS) {
+        h->rtt_min_before_ns = h->rtt_min_ns;
+        h->rtt_min_ns = 0;
+        h->rtt_min_since_ns = h->now_ns;
+    }
+    if (h->rtt_min_ns == 0 || rtt < h->rtt_min_ns)
+        h->rtt_min_ns = rtt;
 }
 
 /* --- receiving --- */
@@ -162,6 +185,7 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
             h->ping_sent_ns = 0;
             h->ping_done_ns = h->now_ns;
             h->rtt_ns = h->rtt_ns == 0 ? rtt : (7 * h->rtt_ns + rtt) / 8;
+            note_rtt_min(h, rtt);
             if (h->ops->ping_ack)
                 h->ops->ping_ack(h->arg, rtt);
         }
@@ -579,18 +603,43 @@ void h2_stream_forget(struct h2_stream *st)
     st->id = 0;
 }
 
+/* The path as it is when nothing waits on it. */
+static int64_t rtt_min(const struct h2 *h)
+{
+    int64_t rtt = h->rtt_min_ns;
+    if (h->rtt_min_before_ns != 0 && (rtt == 0 || h->rtt_min_before_ns < rtt))
+        rtt = h->rtt_min_before_ns;
+    /* Without a measured round trip take a millisecond: too short only means that the window grows later. */
+    return rtt > 0 ? rtt : 1000000;
+}
+
+/* The window for a reader that reads at this rate, in bytes a nanosecond. */
+static uint64_t wanted_window(double rate, int64_t rtt)
+{
+    /*
+     * Credit returns when half a window is used, so the sender has half of it to work with, and that half must be more than
+     * the path holds, or nobody would find out that the path can do more.
+     */
+    double path = 4 * rate * (double)rtt;
+    double programs = rate * TURNS_NS, most = path > H2_WINDOW_BULK ? path : H2_WINDOW_BULK;
+    double wanted = path + (programs < most ? programs : most);
+    return wanted < H2_WINDOW_MAX ? (uint64_t)wanted : H2_WINDOW_MAX;
+}
+
 static void grow_window(struct h2_stream *st, int64_t now_ns)
 {
     struct h2 *h = st->h2;
-    /* Without a measured round trip take a millisecond: too short only means that the window grows later. */
-    int64_t rtt = h->rtt_ns > 0 ? h->rtt_ns : 1000000;
-    if (now_ns - st->round_start_ns < rtt)
+    int64_t rtt = rtt_min(h), passed = now_ns - st->round_start_ns;
+    if (passed < rtt || passed < ROUND_MIN_NS)
         return;
-    uint64_t wanted = 2ull * st->round_bytes;
+    /* Of two rounds: what has gathered while a program did not get to run comes in a burst, which alone would look like a
+     * faster path. */
+    double rate = ((double)st->last_bytes + st->round_bytes) / (double)(now_ns - st->last_start_ns);
+    uint64_t wanted = wanted_window(rate, rtt);
+    st->last_bytes = st->round_bytes;
+    st->last_start_ns = st->round_start_ns;
     st->round_bytes = 0;
     st->round_start_ns = now_ns;
-    if (wanted > H2_WINDOW_MAX)
-        wanted = H2_WINDOW_MAX;
     if (wanted <= st->window)
         return;
     uint64_t more = wanted - st->window;

@@ -17,13 +17,17 @@
  *
  * Receiving is paid for with credit: what a stream received counts against its window until h2_stream_consume(); the
  * connection's credit returns at once, so that a stalled stream does not stall the others. A stream's window starts
- * small and grows while its reader keeps up (dynamic right-sizing: at least twice what it consumed in the last round
- * trip), within a budget that all connections of the process share.
+ * small and grows while its reader keeps up (dynamic right-sizing: a few times what the path holds at the rate at which
+ * the reader reads, by the shortest round trip of late), within a budget that all connections of the process share. What a
+ * window lets through and the line does not take waits in the kernel, and everything else on the connection waits behind it;
+ * so windows are not simply large.
  */
 struct h2;
 
 /* Windows grow from here … */
 #define H2_WINDOW_FIRST (64u << 10)
+/* … for bulk data by up to this on any path, because a turn of the loop takes longer than a short path's round trip … */
+#define H2_WINDOW_BULK (512u << 10)
 /* … to here: 100 ms at 1 Gbit/s with room to spare. */
 #define H2_WINDOW_MAX (32u << 20)
 /* How much all windows of a process may have grown by in sum. */
@@ -42,9 +46,9 @@ struct h2_stream {
     bool local_end; /* our END_STREAM is queued or sent */
     bool remote_end;
     bool headers_bad;
-    uint32_t window;      /* receive window as advertised */
-    uint32_t round_bytes; /* consumed in this round trip */
-    int64_t round_start_ns;
+    uint32_t window;                  /* receive window as advertised */
+    uint32_t round_bytes, last_bytes; /* consumed in this round trip and in the last one */
+    int64_t round_start_ns, last_start_ns;
 };
 
 struct h2_stream_ops {

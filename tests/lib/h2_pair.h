@@ -258,7 +258,7 @@ static bool h2_pair_turn(struct h2_pair *p)
 }
 
 /* Until all is quiet. Returns the trips it took. */
-static unsigned h2_pair_run(struct h2_pair *p)
+static inline unsigned h2_pair_run(struct h2_pair *p)
 {
     unsigned trips = 0;
     while (h2_pair_turn(p))
@@ -291,7 +291,7 @@ static struct h2_end *h2_pair_call(struct h2_pair *p, uint64_t tx_len, bool tx_d
 }
 
 /* The server's header block. */
-static void h2_pair_answer(struct h2_end *e, bool end)
+static inline void h2_pair_answer(struct h2_end *e, bool end)
 {
     struct kv headers = {0};
     kv_add(&headers, ":status", "200");
@@ -302,7 +302,7 @@ static void h2_pair_answer(struct h2_end *e, bool end)
 }
 
 /* More to send, or the end of it. */
-static void h2_end_send(struct h2_end *e, uint64_t n, bool done)
+static inline void h2_end_send(struct h2_end *e, uint64_t n, bool done)
 {
     e->tx_len += n;
     e->tx_done = done;
@@ -310,7 +310,7 @@ static void h2_end_send(struct h2_end *e, uint64_t n, bool done)
 }
 
 /* Gives the credit that was held back. */
-static void h2_end_release(struct h2_end *e)
+static inline void h2_end_release(struct h2_end *e)
 {
     e->hold = false;
     uint64_t n = e->held;
