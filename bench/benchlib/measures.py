@@ -1,0 +1,89 @@
+"""What is measured of a chain: each function runs the load through a contestant and returns figures by their row's key."""
+
+from pathlib import Path
+
+from .children import wait_quiet
+
+BULK = (("up", 1), ("up", 10), ("up", 100), ("down", 10))
+PATH_SESSIONS = (1, 10, 100)
+PINGERS = 100
+
+
+class Effort:
+    """How long and how much."""
+
+    def __init__(self, bytes_, sessions, idle_seconds, trips, path_seconds):
+        self.bytes, self.sessions, self.idle_seconds = bytes_, sessions, idle_seconds
+        self.trips, self.path_seconds = trips, path_seconds
+
+
+def _warm(chain):
+    """The first session through a new chain: connections are made, and it is seen to work."""
+    chain.load("ping", sessions=1, rounds=20)
+
+
+def bulk(make, effort):
+    figures = {}
+    with make() as chain:
+        _warm(chain)
+        for direction, sessions in BULK:
+            got = chain.load(direction, sessions=sessions, bytes=effort.bytes)
+            key, gb = f"{direction}.{sessions}", got["bytes"] / 1e9
+            figures[f"bulk.{key}"] = got["gbit_s"]
+            if chain.agent:
+                figures[f"agent_cpu.{key}"] = got["agent_cpu"] / gb
+                figures[f"target_cpu.{key}"] = got["target_cpu"] / gb
+    return figures
+
+
+def ping(make, effort):
+    figures = {}
+    with make() as chain:
+        _warm(chain)
+        for key, at_once in (("ping", 1), ("crowd", PINGERS)):
+            got = chain.load("ping", sessions=PINGERS, rounds=max(1, effort.trips // PINGERS), at_once=at_once)
+            figures[f"{key}.p50"], figures[f"{key}.p99"] = got["p50_us"], got["p99_us"]
+            if chain.agent:
+                figures[f"{key}.cpu"] = got["agent_cpu"] / got["round_trips"] * 1e6
+    return figures
+
+
+def idle(make, effort):
+    with make() as chain:
+        if not chain.agent:
+            return {}
+        wait_quiet(sum(chain.pids(), []))
+        got = chain.load("idle", sessions=effort.sessions, seconds=effort.idle_seconds,
+                         seconds_at_most=effort.idle_seconds + 180)
+    figures = {"idle.cpu": got["agent_cpu"] / got["seconds"] * 100}
+    for side in ("agent", "target"):
+        before, after = got[f"{side}_memory"]
+        figures[f"idle.{side}_memory"] = (after - before) / effort.sessions
+    return figures
+
+
+def setup(make, effort):
+    figures = {}
+    with make() as chain:
+        for key in ("first", "again"):
+            got = chain.load("setup", sessions=effort.sessions)
+            figures[f"setup.{key}"] = got["per_second"]
+            if chain.agent:
+                figures[f"setup.{key}_cpu"] = got["agent_cpu"] / effort.sessions * 1e6
+    return figures
+
+
+def path(make, effort):
+    """Over the long line. By time, not by bytes: how long a line takes to fill is a matter of its own."""
+    figures = {}
+    for sessions in PATH_SESSIONS:
+        with make() as chain:
+            # Two seconds for TCP and the chain to find out how much fits on the line.
+            got = chain.load("up", sessions=sessions, seconds=effort.path_seconds, warmup=2)
+            figures[f"path.{sessions}"] = got["gbit_s"]
+    return figures
+
+
+def disk(kind, place):
+    files = kind.programs(place)
+    return {"disk": sum(Path(f).stat().st_size for f in files) / 1e6} if files else {}
