@@ -73,14 +73,16 @@ def setup(make, effort):
     return figures
 
 
-def path(make, effort):
-    """Over the long line. By time, not by bytes: how long a line takes to fill is a matter of its own."""
+def path(make, effort, line):
+    """Over a long line, a new one each time. By time, not by bytes: how long a line takes to fill is a matter of its own."""
     figures = {}
     for sessions in PATH_SESSIONS:
-        with make() as chain:
+        with line() as way, make() as chain:
             # Two seconds for TCP and the chain to find out how much fits on the line.
             got = chain.load("up", sessions=sessions, seconds=effort.path_seconds, warmup=2)
             figures[f"path.{sessions}"] = got["gbit_s"]
+        if way.carried:
+            figures[f"path.{sessions}.dropped"] = sum(w["dropped"] + w["device_dropped"] for w in way.carried)
     return figures
 
 
