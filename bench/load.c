@@ -650,14 +650,11 @@ int main(int argc, char **argv)
         if (mode_is("idle")) {
             double next_ping = t0;
             while (now() - t0 < opt.seconds) {
-                if (now() >= next_ping) {
-                    static unsigned turn; /* spread over the 30 s, as routers do */
-                    unsigned slice = opt.sessions / 300 + 1;
-                    for (unsigned i = 0; i < slice; i++)
-                        start_ping(&sessions[turn++ % opt.sessions]);
-                    next_ping += 30.0 * slice / opt.sessions;
-                }
-                poll_once(5);
+                /* Spread over the 30 s, as routers are: one by one. */
+                static unsigned turn;
+                for (; now() >= next_ping; next_ping += 30.0 / opt.sessions)
+                    start_ping(&sessions[turn++ % opt.sessions]);
+                poll_once(1);
             }
         } else {
             for (unsigned i = 0; i < opt.sessions; i++) {

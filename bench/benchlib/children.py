@@ -20,13 +20,16 @@ def adopt_orphans():
 
 
 def raise_on_signals():
-    """SIGTERM and SIGHUP end us as Ctrl-C does: through every `finally`."""
+    """Ctrl-C, SIGTERM and SIGHUP end us through every `finally`. A second one does not disturb that: it takes seconds."""
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
     def stop(number, _frame):
+        for n in numbers:
+            signal.signal(n, signal.SIG_IGN)
         raise KeyboardInterrupt(signal.Signals(number).name)
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGHUP, stop)
+    for number in numbers:
+        signal.signal(number, stop)
 
 
 def _die_with_parent():
