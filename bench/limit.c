@@ -180,9 +180,6 @@ static void relay(int from, int to, uint64_t records, bool encrypting)
     struct cipher c = {0};
     start(&c, encrypting);
     size_t piece = encrypting ? sizeof plain : sizeof wire;
-    /* Woken once for a piece, not for each of the sender's segments. */
-    int low = (int)piece;
-    setsockopt(from, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof low);
     for (uint64_t r = 0; r < records; r += PIECE) {
         recv_whole(from, encrypting ? plain : wire, piece);
         for (size_t i = 0; i < PIECE; i++)
