@@ -47,7 +47,7 @@ bool bgp_header_check(const uint8_t bytes[static BGP_HEADER_LEN], bool extended,
                       struct bgp_fault *f)
 {
     /* The least length of each type, RFC 4271 section 6.1; of an unknown type, the header's. */
-    static const uint8_t least[] = {19, 29, 23, 21, 19, 23};
+    static const uint8_t least[] = {19, 29, BGP_UPDATE_MIN, 21, 19, 23};
 
     h->len = (uint16_t)(bytes[16] << 8 | bytes[17]);
     h->type = bytes[18];

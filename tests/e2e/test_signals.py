@@ -21,7 +21,7 @@ from harness.tcp_peer import Backend
 from harness.wait import wait_for
 
 LAST = bgp.shutdown_notification("last words")
-STUCK = 300 * 1024  # more than the windows of a server that does not read, less than the agent's ring
+STUCK = 180 * 1024  # more than the windows of a server that does not read, less than the agent's ring
 
 
 def unread(agent, device):

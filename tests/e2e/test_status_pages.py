@@ -356,7 +356,7 @@ def test_backpressure_is_timed(workdir):
         first = metrics(agent)[name]
         assert first > 0
         wait_for(lambda: metrics(agent)[name] >= first + 0.5, "time that passes while the session stands still")
-        assert metrics(agent)['kbgp_ring_bytes{state="used"}'] >= 256 << 10
+        assert metrics(agent)['kbgp_ring_bytes{state="used"}'] >= 128 << 10
         call.resume()
         wait_for(lambda: metrics(agent)['kbgp_ring_bytes{state="used"}'] == 0, "the rest")
         still = metrics(agent)[name]
