@@ -10,7 +10,6 @@
 
 #include <time.h>
 
-#include "base/clock.h"
 #include "daemon/metrics.h"
 
 static struct buf out;
