@@ -23,6 +23,8 @@ struct tcp_end {
     struct loop_watch *watch;
     bool blocked; /* the socket took less than there was */
     bool starved; /* no memory for what could be read: the timer runs */
+    bool fin;     /* the other side's was read */
+    bool shut;    /* ours is sent, or follows the last byte */
     uint32_t read_size;
     struct loop_timer *timer; /* lingering, or waiting for memory; NULL until needed */
 };
@@ -102,6 +104,7 @@ static bool read_once(struct tcp_end *t, size_t wants)
         return true;
     }
     ring_filled(&s->out, a, 0);
+    t->fin = n == 0;
     if (n == 0)
         bridge_eof(t->bridge);
     else if (errnum != EAGAIN && errnum != EWOULDBLOCK)
@@ -163,6 +166,7 @@ static void shut(struct bridge_local *l)
 {
     struct tcp_end *t = (struct tcp_end *)l;
     shutdown(t->fd, SHUT_WR);
+    t->shut = true;
 }
 
 static void close_end(struct bridge_local *l, bool abort)
@@ -170,14 +174,16 @@ static void close_end(struct bridge_local *l, bool abort)
     struct tcp_end *t = (struct tcp_end *)l;
     struct bridge_pool *pool = bridge_pool_of(t->bridge);
     t->bridge = NULL;
-    if (abort) {
+    /* With their FIN read there is nothing more to read, and closing sends ours behind the last byte. */
+    if (abort || t->fin) {
         end_free(t);
         return;
     }
     list_append(&pool->lingering, &t->lingering);
     /* Closing a socket with bytes unread sends a reset, which can overtake what was just written (a NOTIFICATION). So: FIN,
      * then read and drop until the other side has closed. */
-    shutdown(t->fd, SHUT_WR);
+    if (!t->shut)
+        shutdown(t->fd, SHUT_WR);
     start_timer(t, TCP_END_LINGER_MS);
     loop_watch_set(t->watch, LOOP_READ);
 }
