@@ -5,6 +5,7 @@
 #include "agent/check.h"
 #include "agent/options.h"
 #include "agent/show.h"
+#include "daemon/rights.h"
 
 static int run(struct agent_config *config)
 {
@@ -30,6 +31,7 @@ int main(int argc, char **argv)
     /* For the build, not for people: no word of it stands in --help. */
     if (argc == 3 && strcmp(argv[1], "--generate") == 0)
         return agent_options_doc(argv[2], stdin, stdout) && fflush(stdout) == 0 ? 0 : 2;
+    rights_use_permitted();
     struct agent_config config;
     struct err e;
     int code = 0;

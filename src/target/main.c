@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/rights.h"
 #include "target/cli.h"
 #include "target/options.h"
 #include "target/target.h"
@@ -46,6 +47,7 @@ int main(int argc, char **argv)
     /* For the build, not for people: no word of it stands in --help. */
     if (argc == 3 && strcmp(command, "--generate") == 0)
         return target_cli_doc(argv[2], stdin, stdout) && fflush(stdout) == 0 ? 0 : 2;
+    rights_use_permitted();
     if (strcmp(command, "serve") == 0)
         return serve(argc - 1, argv + 1);
     if (strcmp(command, "account") == 0 || strcmp(command, "site") == 0 || strcmp(command, "device") == 0)
