@@ -7,6 +7,7 @@
 #include "daemon/options_doc.h"
 #include "target/cli_command.h"
 #include "target/options.h"
+#include "target/ready.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -257,14 +258,16 @@ int target_cli(int argc, char **argv)
 bool target_cli_doc(const char *what, FILE *template, FILE *out)
 {
     char names[COUNT(commands)][40];
-    struct doc_command documented[COUNT(commands) + 1] = {
+    struct doc_command documented[COUNT(commands) + 2] = {
         {.name = "serve",
-         .help = "Take BGP sessions from agents and hand them to a collector or BGP daemon."}};
+         .help = "Take BGP sessions from agents and hand them to a collector or BGP daemon."},
+        {.name = "ready", .help = target_ready_help}};
     documented[0].table = target_options_table(&documented[0].count);
+    documented[1].table = target_ready_table(&documented[1].count);
     for (size_t i = 0; i < COUNT(commands); i++) {
         const struct command *c = &commands[i];
         snprintf(names[i], sizeof names[i], "%s %s", c->noun, c->verb);
-        documented[i + 1] = (struct doc_command){.name = names[i],
+        documented[i + 2] = (struct doc_command){.name = names[i],
                                                  .word = c->word,
                                                  .help = c->help,
                                                  .table = c->options,

@@ -4,13 +4,16 @@
 #include "daemon/rights.h"
 #include "target/cli.h"
 #include "target/options.h"
+#include "target/ready.h"
 #include "target/target.h"
 
 static const char usage[] =
     "usage: kbgp-target serve [OPTIONS]\n"
+    "       kbgp-target ready [OPTIONS]\n"
     "       kbgp-target account|site|device ACTION …\n"
     "\n"
     "serve      take BGP sessions from agents (kbgp) and hand them to a collector or BGP daemon\n"
+    "ready      ask the running server whether it is ready, for health checks\n"
     "account    who may connect agents: add, list, remove, token, enable, disable\n"
     "site       places whose devices have overlapping addresses: add, list, remove\n"
     "device     routers: add, list, remove, set, enable, disable\n"
@@ -50,6 +53,8 @@ int main(int argc, char **argv)
     rights_use_permitted();
     if (strcmp(command, "serve") == 0)
         return serve(argc - 1, argv + 1);
+    if (strcmp(command, "ready") == 0)
+        return target_ready(argc - 1, argv + 1);
     if (strcmp(command, "account") == 0 || strcmp(command, "site") == 0 || strcmp(command, "device") == 0)
         return target_cli(argc, argv);
     if (strcmp(command, "-h") == 0 || strcmp(command, "--help") == 0) {
@@ -63,7 +68,8 @@ int main(int argc, char **argv)
     if (command[0] == 0)
         fputs(usage, stderr);
     else
-        fprintf(stderr, "kbgp-target: %s: not a command; serve, account, site, device are (see --help)\n",
+        fprintf(stderr,
+                "kbgp-target: %s: not a command; serve, ready, account, site, device are (see --help)\n",
                 command);
     return 2;
 }

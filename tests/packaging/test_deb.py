@@ -98,7 +98,7 @@ def test_bash_completes(unpacked, tmp_path):
     assert completed(unpacked, "kbgp", "--ca-file", "=", f"{tmp_path}/c") == [f"{tmp_path}/ca.pem"]
     assert completed(unpacked, "kbgp", "--log-level", "=") == ["debug", "info", "warn", "error"]
     assert completed(unpacked, "kbgp", "--email", "") == []
-    assert completed(unpacked, "kbgp-target", "") == ["serve", "account", "site", "device", "--help", "--version"]
+    assert completed(unpacked, "kbgp-target", "") == ["serve", "ready", "account", "site", "device", "--help", "--version"]
     assert completed(unpacked, "kbgp-target", "device", "s") == ["set"]
     assert completed(unpacked, "kbgp-target", "device", "add", "edge1", "--ad") == ["--address"]
     assert completed(unpacked, "kbgp-target", "serve", "--tls-") == ["--tls-cert", "--tls-key"]
