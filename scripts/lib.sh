@@ -93,7 +93,7 @@ disable_daemons() {
         while read -r file; do
             case $file in
             */systemd/system/*@.*) ;; # a template: nothing runs
-            /lib/systemd/system/*.service | /usr/lib/systemd/system/*.service | /lib/systemd/system/*.timer)
+            /lib/systemd/system/*.service | /usr/lib/systemd/system/*.service | /lib/systemd/system/*.timer | /lib/systemd/system/*.socket)
                 ! command -v systemctl >/dev/null || systemctl --quiet disable "${file##*/}" >/dev/null 2>&1 || true
                 ;;
             /etc/init.d/*)
