@@ -156,7 +156,7 @@ static bool read_status(const char *answer, char word[static 32], struct err *e)
     const char *status = json_string_value(json_object_get(json, "status"));
     snprintf(word, 32, "%s", status ? status : "");
     json_decref(json);
-    bool is_200 = strncmp(answer, "HTTP/1.", 7) == 0 && strncmp(answer + 8, " 200", 4) == 0;
+    bool is_200 = body && strncmp(answer, "HTTP/1.", 7) == 0 && strncmp(answer + 8, " 200", 4) == 0;
     if (word[0] == 0 || (strcmp(word, "ok") == 0) != is_200)
         return err_set(e, "what answers is not kbgp-target: no status at /hc");
     for (char *p = word; *p; p++)
