@@ -7,12 +7,16 @@
 #include "base/clock.h"
 #include "grpc/call_internal.h"
 
+/* How much leaves in one send. */
+#define SEND_BYTES (128u << 10)
 /*
  * What one turn reads from or writes to one connection at most; the rest waits for the next turn, so that one busy
- * connection does not hold up the others. Both buffers are empty between turns and so can be shared.
+ * connection does not hold up the others. That much, because what comes for one session in one turn goes to its socket in
+ * one piece.
  */
-#define TURN_BYTES (128u << 10)
-static uint8_t rx_buf[TURN_BYTES], tx_buf[TURN_BYTES];
+#define TURN_BYTES (4 * SEND_BYTES)
+/* Both are empty between turns and so can be shared. */
+static uint8_t rx_buf[128u << 10], tx_buf[SEND_BYTES];
 
 /* After our FIN: how long the other side may take to close too. */
 #define FIN_WAIT_MS 2000
@@ -106,22 +110,22 @@ static void on_flush(void *arg)
     if (c->dead)
         return;
     c->offered = 0;
-    size_t budget = 4 * TURN_BYTES;
-    while (stream_queued(c->stream) == 0 && budget >= TURN_BYTES) {
-        int64_t n = h2_drain(c->h2, tx_buf, TURN_BYTES, clock_mono_ns());
+    size_t budget = TURN_BYTES;
+    while (stream_queued(c->stream) == 0 && budget >= SEND_BYTES) {
+        int64_t n = h2_drain(c->h2, tx_buf, SEND_BYTES, clock_mono_ns());
         if (n < 0) {
             conn_end(c, GRPC_END_PROTOCOL, "HTTP/2: out of memory");
             return;
         }
         if (n == 0)
             break;
-        budget -= TURN_BYTES;
+        budget -= SEND_BYTES;
         if (!stream_write(c->stream, tx_buf, (size_t)n)) {
             conn_end(c, GRPC_END_RESET, stream_why(c->stream)->text);
             return;
         }
     }
-    if (stream_queued(c->stream) == 0 && budget < TURN_BYTES)
+    if (stream_queued(c->stream) == 0 && budget < SEND_BYTES)
         loop_task_defer(&c->flush);
     maybe_done(c);
 }
@@ -135,7 +139,7 @@ void grpc_conn_wake(struct grpc_conn *c)
 void grpc_conn_offer(struct grpc_conn *c, size_t n)
 {
     c->offered += n;
-    if (c->offered >= TURN_BYTES && stream_queued(c->stream) == 0)
+    if (c->offered >= SEND_BYTES && stream_queued(c->stream) == 0)
         on_flush(c);
     else
         grpc_conn_wake(c);
@@ -143,32 +147,37 @@ void grpc_conn_offer(struct grpc_conn *c, size_t n)
 
 /* --- reading --- */
 
+/* Fills rx_buf from as many TLS records as there are. Returns how much; *last: what the last read said. */
+static size_t fill(struct grpc_conn *c, ssize_t *last)
+{
+    size_t n = 0;
+    do {
+        *last = stream_read(c->stream, rx_buf + n, sizeof rx_buf - n);
+        n += *last > 0 ? (size_t)*last : 0;
+    } while (*last > 0 && n < sizeof rx_buf);
+    return n;
+}
+
 static void on_read(void *arg)
 {
     struct grpc_conn *c = arg;
-    if (c->dead)
-        return;
-    size_t have = 0;
-    ssize_t n = 0;
-    /* Fill the buffer from as many TLS records as there are, then feed the engine once. */
-    while (have < TURN_BYTES) {
-        n = stream_read(c->stream, rx_buf + have, TURN_BYTES - have);
-        if (n <= 0)
+    ssize_t n = 1;
+    for (size_t budget = TURN_BYTES; n > 0 && budget >= sizeof rx_buf && !c->dead; budget -= sizeof rx_buf) {
+        size_t have = fill(c, &n);
+        if (have == 0)
             break;
-        have += (size_t)n;
-    }
-    if (have > 0) {
         c->last_rx_ms = loop_now_ms(c->loop);
         c->ping_at_ms = 0;
         struct err e;
-        bool ok = h2_feed(c->h2, rx_buf, have, clock_mono_ns(), &e);
-        if (!ok) {
+        if (!h2_feed(c->h2, rx_buf, have, clock_mono_ns(), &e)) {
             on_flush(c); /* a GOAWAY that tells the other side why */
             conn_end(c, GRPC_END_PROTOCOL, e.text);
             return;
         }
         grpc_conn_wake(c);
     }
+    if (c->dead)
+        return;
     if (n > 0)
         loop_task_defer(&c->read);
     else if (n == 0)
