@@ -10,7 +10,6 @@
 
 /* A read asks for this much first; it doubles while reads come back full and halves while they come back nearly empty. */
 #define READ_FIRST 4096u
-#define READ_MAX   (128u << 10)
 /* How soon to try again when all memory for rings is in use. */
 #define MEMORY_WAIT_MS 100
 
@@ -97,7 +96,7 @@ static bool read_once(struct tcp_end *t, size_t wants)
     int errnum = errno;
     if (n > 0) {
         bridge_received(t->bridge, iov, (size_t)n);
-        if ((size_t)n >= room && t->read_size < READ_MAX)
+        if ((size_t)n >= room && t->read_size < SESSION_OUT_MAX)
             t->read_size *= 2;
         else if ((size_t)n < t->read_size / 4 && t->read_size > READ_FIRST)
             t->read_size /= 2;

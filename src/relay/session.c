@@ -2,8 +2,7 @@
 
 #include <string.h>
 
-/* A read takes at most as much as ring_room() can hand out in one call. */
-#define READ_MAX (128u << 10)
+_Static_assert(SESSION_OUT_MAX <= (RING_IOV - 1) * ARENA_BLOCK, "one read can fill the out ring");
 
 void session_init(struct session *s, enum session_role role, const struct uuid *id, const struct addr *device,
                   const struct addr *proxy)
@@ -23,8 +22,7 @@ size_t session_tcp_wants(const struct session *s)
 {
     if (s->tcp_eof || s->over || s->kill_due || s->out.len >= SESSION_OUT_MAX)
         return 0;
-    size_t room = SESSION_OUT_MAX - s->out.len;
-    return room < READ_MAX ? room : READ_MAX;
+    return SESSION_OUT_MAX - s->out.len;
 }
 
 void session_tcp_read(struct session *s, struct arena *a, const struct iovec *iov, size_t n)
