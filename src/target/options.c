@@ -123,7 +123,7 @@ static bool check_log_level(const char *value, struct err *e)
     return log_level_parse(value, &unused) || err_set(e, "is not a level: debug, info, warn or error");
 }
 
-static bool check_ip(const char *value, struct err *e)
+bool target_options_check_ip(const char *value, struct err *e)
 {
     struct addr unused;
     return addr_parse_ip(&unused, value) || err_set(e, "is not an IP address");
@@ -231,23 +231,8 @@ static const struct option table[] = {
      .env = "KBGP_TARGET_HUMAN_LOGS",
      .help = "Log as text for people instead of JSON.",
      FIELD(human_logs)},
-    {.name = "metrics-addr",
-     .kind = OPTION_STRING,
-     .env = "KBGP_TARGET_METRICS_ADDR",
-     .def = "127.0.0.1",
-     .value = "IP",
-     .help = "Address of the status pages.",
-     .check = check_ip,
-     FIELD(given.metrics_addr)},
-    {.name = "metrics-port",
-     .kind = OPTION_INT,
-     .env = "KBGP_TARGET_METRICS_PORT",
-     .def = "20921",
-     .value = "PORT",
-     .min = 1,
-     .max = UINT16_MAX,
-     .help = "Port of the status pages.",
-     FIELD(given.metrics_port)},
+    {TARGET_METRICS_ADDR_OPTION, .help = "Address of the status pages.", FIELD(given.metrics_addr)},
+    {TARGET_METRICS_PORT_OPTION, .help = "Port of the status pages.", FIELD(given.metrics_port)},
     {.name = "max-connection-age",
      .kind = OPTION_INT,
      .env = "KBGP_TARGET_MAX_CONNECTION_AGE",
@@ -336,7 +321,7 @@ static bool take_all(struct target_config *c, struct err *e)
     if (!log_level_parse(c->given.log_level, &c->log_level))
         return check_log_level(c->given.log_level, e);
     if (!addr_parse_ip(&c->metrics, c->given.metrics_addr))
-        return check_ip(c->given.metrics_addr, e);
+        return target_options_check_ip(c->given.metrics_addr, e);
     c->metrics.port = (uint16_t)c->given.metrics_port;
     c->local_as = (uint32_t)c->given.local_as;
     c->hold_time = (uint16_t)c->given.hold_time;

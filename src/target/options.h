@@ -52,6 +52,18 @@ struct target_config {
 };
 
 /*
+ * Where the status pages are: what the rows of the tables of `serve`, which opens them, and of `ready`, which asks there, have
+ * in common. Each adds its help and its field.
+ */
+bool target_options_check_ip(const char *value, struct err *e);
+#define TARGET_METRICS_ADDR_OPTION                                                                           \
+    .name = "metrics-addr", .kind = OPTION_STRING, .env = "KBGP_TARGET_METRICS_ADDR", .def = "127.0.0.1",    \
+    .value = "IP", .check = target_options_check_ip
+#define TARGET_METRICS_PORT_OPTION                                                                           \
+    .name = "metrics-port", .kind = OPTION_INT, .env = "KBGP_TARGET_METRICS_PORT", .def = "20921",           \
+    .value = "PORT", .min = 1, .max = UINT16_MAX
+
+/*
  * Reads arguments (argv[0] is skipped), variables and defaults. OPTIONS_ERROR with words: the flag or
  * variable, the value, what is accepted. TLS files are opened once to see that they can be read. Whatever the
  * answer, target_options_free() may and must follow.

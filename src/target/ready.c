@@ -10,6 +10,7 @@
 
 #include "base/addr.h"
 #include "base/clock.h"
+#include "target/options.h"
 
 #define TIMEOUT_MS 5000
 /* The answer is a line of JSON and a few headers. */
@@ -20,30 +21,10 @@ struct ready_args {
     int64_t port;
 };
 
-static bool check_ip(const char *value, struct err *e)
-{
-    struct addr unused;
-    return addr_parse_ip(&unused, value) || err_set(e, "is not an IP address");
-}
-
 static const struct option table[] = {
-    {.name = "metrics-addr",
-     .kind = OPTION_STRING,
-     .env = "KBGP_TARGET_METRICS_ADDR",
-     .def = "127.0.0.1",
-     .value = "IP",
-     .help = "Address of the server's status pages.",
-     .check = check_ip,
+    {TARGET_METRICS_ADDR_OPTION, .help = "Address of the server's status pages.",
      .offset = offsetof(struct ready_args, addr)},
-    {.name = "metrics-port",
-     .kind = OPTION_INT,
-     .env = "KBGP_TARGET_METRICS_PORT",
-     .def = "20921",
-     .value = "PORT",
-     .min = 1,
-     .max = UINT16_MAX,
-     .help = "Their port.",
-     .offset = offsetof(struct ready_args, port)},
+    {TARGET_METRICS_PORT_OPTION, .help = "Their port.", .offset = offsetof(struct ready_args, port)},
 };
 
 const char target_ready_help[] =
