@@ -74,21 +74,36 @@ static void on_closed(void *arg, uint32_t error)
 
 /* --- receiving --- */
 
+/*
+ * The server is done with the call and nobody reads what we would send. END_STREAM says so; RST_STREAM only where a message
+ * is cut off, because servers count resets and take a thousand calls that end together for an attack (CVE-2023-44487).
+ */
+static void end_our_half(struct grpc_call *call)
+{
+    if (call->st.local_end)
+        return;
+    if (call->tx_left > 0) {
+        h2_stream_reset(&call->st, H2_NO_ERROR);
+        return;
+    }
+    call->released_ms = loop_now_ms(call->conn->loop); /* without window END_STREAM does not get out */
+    call->half_close = true;
+    h2_stream_wake(&call->st);
+}
+
 static void client_ended(struct grpc_call *call, const struct kv *trailers)
 {
     const char *code = kv_get(trailers, "grpc-status");
     const char *message = kv_get(trailers, "grpc-message");
     char text[sizeof((struct grpc_status *)0)->message];
     grpc_message_decode(message ? message : "", text, sizeof text);
-    /* The server is done with the call; if our half is open still, nobody reads what we would send. */
-    if (!call->st.local_end)
-        h2_stream_reset(&call->st, H2_NO_ERROR);
     if (grpc_deframer_inside(&call->deframer))
         tell_closed(call, GRPC_INTERNAL, "the stream ended inside a message");
     else if (!code)
         tell_closed(call, GRPC_INTERNAL, "the stream ended without grpc-status");
     else
         tell_closed(call, grpc_code_parse(code), text);
+    end_our_half(call);
 }
 
 /* What a proxy or a web server says that is no gRPC: an HTML page with 503, say. */

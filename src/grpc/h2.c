@@ -416,6 +416,10 @@ struct h2 *h2_new(bool server, uint32_t max_streams, const struct h2_ops *ops, v
     nghttp2_session_callbacks_set_send_data_callback(cb, send_data);
     nghttp2_session_callbacks_set_error_callback2(cb, on_error);
     nghttp2_option_set_no_auto_window_update(opt, 1);
+#ifdef KBGP_HAVE_NGHTTP2_RESET_LIMIT
+    /* nghttp2 has such a limit, too, and ends the connection without a word: ours, which tells why, comes first. */
+    nghttp2_option_set_stream_reset_rate_limit(opt, 2 * RESET_BURST, 2 * RESET_PER_S);
+#endif
     /* A closed stream is forgotten at once: no memory for priority trees of the past. */
     nghttp2_option_set_no_closed_streams(opt, 1);
 

@@ -71,8 +71,12 @@ static void on_conn_closed(void *arg, enum grpc_conn_end end, const struct err *
 {
     struct peer *p = arg;
     char text[ADDR_TEXT_MAX];
-    log_debug("connection closed", LOG_STR("client", addr_text(&p->addr, text)),
-              LOG_STR("reason", grpc_conn_end_name(end)), LOG_STR("error", why->text));
+    if (end == GRPC_END_PROTOCOL)
+        log_info("connection closed: the client does not keep to HTTP/2",
+                 LOG_STR("client", addr_text(&p->addr, text)), LOG_STR("error", why->text));
+    else
+        log_debug("connection closed", LOG_STR("client", addr_text(&p->addr, text)),
+                  LOG_STR("reason", grpc_conn_end_name(end)), LOG_STR("error", why->text));
     peer_free(p);
 }
 

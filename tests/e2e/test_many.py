@@ -77,3 +77,26 @@ def test_many_sessions_at_a_time(workdir, certs):
         assert seen == set(addresses)
         for address, device in open_now.items():
             assert device.wait_received(len(address)).decode() == address
+
+
+def test_a_connection_outlives_its_sessions(workdir, certs):
+    """
+    More sessions on one connection, all ended from the target's side, than a server of HTTP/2 lets a client reset: none of them
+    may cost the connection, and with it the sessions that are on it.
+    """
+    addresses = [f"127.1.0.{n + 1}" for n in range(20)]
+    with Backend() as backend, chain(workdir, certs, farm(addresses), backend=backend.url, agent={"multi": 30}) as (agent, target):
+        with agent.connect("127.1.0.1") as stays:
+            stays.send(b"first")
+            first = backend.accept()
+            for _ in range(85):
+                with contextlib.ExitStack() as stack:
+                    devices = [stack.enter_context(agent.connect(a)) for a in addresses[1:]]
+                    for _ in devices:
+                        backend.accept().close()
+                    for device in devices:
+                        assert device.wait_ended() == "fin"
+            first.send(b"last")
+            assert stays.wait_received(4) == b"last" and first.received == b"first"
+        assert not agent.find_log("the target ends a connection, its sessions move to another")
+        assert not agent.find_log("Data stream lost, the router's connection stays")
