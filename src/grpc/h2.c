@@ -23,6 +23,11 @@
 #define RTT_MIN_KEEP_NS (300ll * 1000000000)
 /* The shortest time that a rate is taken over: between two turns of a loop bytes come at any rate. */
 #define ROUND_MIN_NS 10000000
+/*
+ * A stream's credit returns when so large a part of its window is used. nghttp2 would wait for half of it, and a sender with
+ * the same window to go on with would stand still twice as often.
+ */
+#define CREDIT_PART 4
 /* Bytes wait for the two programs, too, and these for the processor: so much more, within what the path justifies. */
 #define TURNS_NS 20000000
 /* RST_STREAMs a second that a peer may cause before it is taken as an attack (CVE-2023-44487), and how many at once. */
@@ -621,10 +626,10 @@ static int64_t rtt_min(const struct h2 *h)
 static uint64_t wanted_window(double rate, int64_t rtt)
 {
     /*
-     * Credit returns when half a window is used, so the sender has half of it to work with, and that half must be more than
-     * the path holds, or nobody would find out that the path can do more.
+     * The sender has three quarters of the window to work with (CREDIT_PART), and these must be more than the path holds, or
+     * nobody would find out that the path can do more.
      */
-    double path = 4 * rate * (double)rtt;
+    double path = 3 * rate * (double)rtt;
     double programs = rate * TURNS_NS, most = path > H2_WINDOW_BULK ? path : H2_WINDOW_BULK;
     double wanted = path + (programs < most ? programs : most);
     return wanted < H2_WINDOW_MAX ? (uint64_t)wanted : H2_WINDOW_MAX;
@@ -659,7 +664,11 @@ void h2_stream_consume(struct h2_stream *st, size_t n, int64_t now_ns)
 {
     if (st->id == 0 || n == 0)
         return;
-    nghttp2_session_consume_stream(st->h2->session, st->id, n);
+    st->credit += (uint32_t)n;
+    if (st->credit >= st->window / CREDIT_PART && !st->remote_end) {
+        nghttp2_submit_window_update(st->h2->session, NGHTTP2_FLAG_NONE, st->id, (int32_t)st->credit);
+        st->credit = 0;
+    }
     st->round_bytes += (uint32_t)n;
     /* Below a quarter of the window a round there is nothing to grow for: spare the arithmetic. */
     if (st->round_bytes > st->window / 4) {

@@ -47,6 +47,7 @@ struct h2_stream {
     bool remote_end;
     bool headers_bad;
     uint32_t window;                  /* receive window as advertised */
+    uint32_t credit;                  /* consumed, and not given back yet */
     uint32_t round_bytes, last_bytes; /* consumed in this round trip and in the last one */
     int64_t round_start_ns, last_start_ns;
 };

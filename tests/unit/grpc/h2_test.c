@@ -212,6 +212,31 @@ static void backpressure_upwards(void **state)
     closed_well(free_one);
 }
 
+/* A sender gets to know of a quarter of the window, and is not bothered with less. */
+static void credit_returns_by_quarters(void **state)
+{
+    (void)state;
+    p.on_open = on_open_holding;
+    struct h2_end *c = h2_pair_call(&p, 1000000, true);
+    h2_pair_run(&p);
+    struct h2_end *s = p.accepted[0];
+    assert_good(s, H2_WINDOW_FIRST);
+    h2_stream_consume(&s->st, H2_WINDOW_FIRST / 4 - 1, p.now_ns);
+    h2_pair_run(&p);
+    assert_u64_equal(c->tx_at, H2_WINDOW_FIRST);
+    h2_stream_consume(&s->st, 1, p.now_ns);
+    h2_pair_run(&p);
+    assert_u64_equal(c->tx_at, H2_WINDOW_FIRST + H2_WINDOW_FIRST / 4);
+    assert_good(s, H2_WINDOW_FIRST + H2_WINDOW_FIRST / 4);
+    s->held -= H2_WINDOW_FIRST / 4; /* that was taken past h2_end */
+    h2_end_release(s);
+    h2_pair_run(&p);
+    assert_good(s, 1000000);
+    h2_pair_answer(s, true);
+    h2_pair_run(&p);
+    closed_well(c);
+}
+
 static void backpressure_downwards(void **state)
 {
     (void)state;
@@ -701,6 +726,7 @@ int main(void)
         TEST(an_answer_before_the_client_has_ended),
         TEST(an_empty_half),
         TEST(backpressure_upwards),
+        TEST(credit_returns_by_quarters),
         TEST(backpressure_downwards),
         TEST(windows_grow),
         TEST(the_budget_of_windows_is_given_back),
