@@ -182,8 +182,8 @@ static void server_headers(struct grpc_call *call, struct kv *headers, bool trai
     for (uint32_t pos = 0; kv_next(headers, &pos, &pair);)
         if (pair.key[0] != ':')
             kv_add_n(&metadata, pair.key, pair.key_len, pair.val, pair.val_len);
-    if (conn->dead || conn->want_drain)
-        grpc_call_finish(call, GRPC_UNAVAILABLE, "the server is draining");
+    if (conn->dead)
+        grpc_call_finish(call, GRPC_UNAVAILABLE, "the connection has ended");
     else
         conn->ops->call(conn->arg, call, path ? path : "", &metadata);
     kv_free(&metadata);

@@ -90,17 +90,18 @@ void grpc_conn_close(struct grpc_conn *c, const char *why)
 
 static void maybe_done(struct grpc_conn *c)
 {
-    if (c->dead || stream_queued(c->stream) > 0)
+    if (c->dead || stream_queued(c->stream) > 0 || h2_wants_write(c->h2))
         return;
-    if (h2_done(c->h2))
-        conn_end(c, c->draining ? GRPC_END_GOAWAY : GRPC_END_PROTOCOL,
-                 c->draining ? "the other side ended the connection with GOAWAY" : "HTTP/2 protocol error");
-    else if (c->draining && c->n_calls == 0 && !h2_wants_write(c->h2))
-        conn_end(c, GRPC_END_GOAWAY, "the other side ended the connection with GOAWAY");
-    else if (c->want_drain && c->n_calls == 0 && !h2_wants_write(c->h2) && c->fin_ms == 0) {
+    if (c->want_drain && c->n_calls == 0) {
+        if (c->fin_ms != 0 || h2_goaway_due(c->h2))
+            return;
         /* Our FIN, then wait for theirs: closing with bytes unread would reset TCP and could cost the last status. */
         c->fin_ms = loop_now_ms(c->loop);
         stream_shutdown(c->stream);
+    } else if (c->draining && (c->n_calls == 0 || h2_done(c->h2))) {
+        conn_end(c, GRPC_END_GOAWAY, "the other side ended the connection with GOAWAY");
+    } else if (h2_done(c->h2)) {
+        conn_end(c, GRPC_END_PROTOCOL, "HTTP/2 protocol error");
     }
 }
 
@@ -213,6 +214,10 @@ static void on_tick(void *arg)
             grpc_conn_wake(c);
         }
     }
+    if (c->drain_ms != 0 && now - c->drain_ms > GRPC_PING_TIMEOUT_MS && h2_goaway_due(c->h2)) {
+        h2_goaway_last(c->h2);
+        grpc_conn_wake(c);
+    }
     if (c->fin_ms != 0 && now - c->fin_ms > FIN_WAIT_MS) {
         conn_end(c, GRPC_END_LOCAL, "drained");
         return;
@@ -299,6 +304,7 @@ void grpc_conn_drain(struct grpc_conn *c)
     if (c->dead || c->want_drain)
         return;
     c->want_drain = true;
+    c->drain_ms = loop_now_ms(c->loop);
     h2_goaway(c->h2);
     grpc_conn_wake(c);
 }

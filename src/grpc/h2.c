@@ -61,8 +61,9 @@ struct h2 {
     const struct h2_ops *ops;
     void *arg;
     bool server, ready;
-    bool ending;  /* either side has said GOAWAY */
-    uint8_t *out; /* where the running h2_drain() writes */
+    bool ending;     /* either side has said GOAWAY */
+    bool goaway_due; /* ours with the last stream is to follow */
+    uint8_t *out;    /* where the running h2_drain() writes */
     size_t out_len, out_cap;
     int64_t now_ns;
     int64_t ping_sent_ns; /* 0: none under way */
@@ -103,6 +104,9 @@ static void note_rtt_min(struct h2 *h, int64_t rtt)
 }
 
 /* --- receiving --- */
+
+/* What the PING says that follows a server's first GOAWAY; others say nothing. */
+static const uint8_t goaway_ping[8] = "goaway";
 
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
@@ -185,7 +189,10 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
         }
         break;
     case NGHTTP2_PING:
-        if ((frame->hd.flags & NGHTTP2_FLAG_ACK) && h->ping_sent_ns != 0) {
+        if ((frame->hd.flags & NGHTTP2_FLAG_ACK) &&
+            memcmp(frame->ping.opaque_data, goaway_ping, sizeof goaway_ping) == 0)
+            h2_goaway_last(h);
+        else if ((frame->hd.flags & NGHTTP2_FLAG_ACK) && h->ping_sent_ns != 0) {
             int64_t rtt = h->now_ns - h->ping_sent_ns;
             h->ping_sent_ns = 0;
             h->ping_done_ns = h->now_ns;
@@ -693,8 +700,27 @@ int64_t h2_rtt_ns(const struct h2 *h)
 void h2_goaway(struct h2 *h)
 {
     h->ending = true;
-    nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE,
-                          h->server ? nghttp2_session_get_last_proc_stream_id(h->session) : 0,
+    if (!h->server) {
+        nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_NO_ERROR, NULL, 0);
+        return;
+    }
+    h->goaway_due = true;
+    if (nghttp2_submit_shutdown_notice(h->session) != 0 ||
+        nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, goaway_ping) != 0)
+        h2_goaway_last(h);
+}
+
+bool h2_goaway_due(const struct h2 *h)
+{
+    return h->goaway_due;
+}
+
+void h2_goaway_last(struct h2 *h)
+{
+    if (!h->goaway_due)
+        return;
+    h->goaway_due = false;
+    nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(h->session),
                           NGHTTP2_NO_ERROR, NULL, 0);
 }
 

@@ -113,8 +113,16 @@ void h2_stream_consume(struct h2_stream *st, size_t n, int64_t now_ns);
 void h2_ping(struct h2 *h, int64_t now_ns);
 /* Smoothed round trip of PINGs, in nanoseconds; 0: not known yet. */
 int64_t h2_rtt_ns(const struct h2 *h);
-/* GOAWAY with NO_ERROR: streams that are open go on, new ones are refused. */
+/*
+ * GOAWAY with NO_ERROR: streams that are open go on, new ones are refused. A server says it twice (RFC 9113 section 6.8), so
+ * that what the client began before it heard of it is not lost: first without a last stream, then, when a PING has been
+ * there and back, with it.
+ */
 void h2_goaway(struct h2 *h);
+/* Server: the second one is still to come. */
+bool h2_goaway_due(const struct h2 *h);
+/* Does not wait for it any longer. */
+void h2_goaway_last(struct h2 *h);
 
 /* The name of an HTTP/2 error code: "CANCEL", … */
 const char *h2_error_name(uint32_t error);

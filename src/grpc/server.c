@@ -64,7 +64,11 @@ static void on_ready(void *arg)
 static void on_call(void *arg, struct grpc_call *call, const char *path, const struct kv *metadata)
 {
     struct peer *p = arg;
-    p->server->ops->call(p->server->arg, call, path, metadata, &p->addr);
+    /* Began before the client heard that we stop; a connection that only ends for its age takes such a call. */
+    if (p->server->draining)
+        grpc_call_finish(call, GRPC_UNAVAILABLE, "the server is draining");
+    else
+        p->server->ops->call(p->server->arg, call, path, metadata, &p->addr);
 }
 
 static void on_conn_closed(void *arg, enum grpc_conn_end end, const struct err *why)

@@ -459,16 +459,22 @@ static void goaway_by_the_server(void **state)
     struct h2_end *c = h2_pair_call(&p, 10, false);
     h2_pair_run(&p);
     h2_goaway(p.side[SERVER].h2);
-    /* One is on its way when GOAWAY is: it is closed as refused, and may be tried elsewhere. */
-    struct h2_end *late = h2_pair_call(&p, 10, true);
+    assert_true(h2_goaway_due(p.side[SERVER].h2));
+    /* One is on its way when GOAWAY is: it is taken still. The client hears of the last stream then. */
+    struct h2_end *late = h2_pair_call(&p, 10, false);
     h2_pair_run(&p);
-    assert_int_equal(p.side[CLIENT].n_goaway, 1);
+    assert_false(h2_goaway_due(p.side[SERVER].h2));
+    assert_int_equal(p.side[CLIENT].n_goaway, 2);
     assert_int_equal(p.side[CLIENT].goaway_error, 0);
-    assert_int_equal(p.side[CLIENT].goaway_last, 1);
-    assert_int_equal(p.n_accepted, 1);
-    assert_int_equal(late->n_closed, 1);
-    assert_int_equal(late->error, H2_REFUSED_STREAM);
-    h2_end_free(late);
+    assert_int_equal(p.side[CLIENT].goaway_last, late->st.id);
+    assert_int_equal(p.n_accepted, 2);
+    assert_good(p.accepted[1], 10);
+    h2_end_send(late, 5, true);
+    h2_pair_run(&p);
+    assert_good(p.accepted[1], 15);
+    h2_pair_answer(p.accepted[1], true);
+    h2_pair_run(&p);
+    closed_well(late);
     /* A new one is closed too, be it at once or by the engine. */
     late = h2_pair_call(&p, 10, true);
     if (late) {
@@ -476,7 +482,7 @@ static void goaway_by_the_server(void **state)
         assert_int_equal(late->n_closed, 1);
         h2_end_free(late);
     }
-    assert_int_equal(p.n_accepted, 1);
+    assert_int_equal(p.n_accepted, 2);
     /* The one that is open goes on to its end. */
     h2_end_send(c, 100000, true);
     h2_pair_run(&p);
@@ -488,6 +494,29 @@ static void goaway_by_the_server(void **state)
     assert_true(h2_done(p.side[CLIENT].h2));
     assert_true(h2_done(p.side[SERVER].h2));
     assert_false(p.side[CLIENT].fed_badly || p.side[SERVER].fed_badly);
+}
+
+/* A client that does not answer PINGs is not waited for. */
+static void goaway_without_waiting(void **state)
+{
+    (void)state;
+    p.on_open = on_open;
+    struct h2_end *c = h2_pair_call(&p, 10, false);
+    h2_pair_run(&p);
+    h2_goaway(p.side[SERVER].h2);
+    h2_goaway_last(p.side[SERVER].h2);
+    struct h2_end *late = h2_pair_call(&p, 10, true);
+    h2_pair_run(&p);
+    assert_int_equal(p.side[CLIENT].n_goaway, 2);
+    assert_int_equal(p.side[CLIENT].goaway_last, c->st.id);
+    assert_int_equal(p.n_accepted, 1);
+    assert_int_equal(late->n_closed, 1);
+    assert_int_equal(late->error, H2_REFUSED_STREAM);
+    h2_end_free(late);
+    h2_pair_answer(p.accepted[0], true);
+    h2_pair_run(&p);
+    assert_int_equal(c->n_closed, 1);
+    h2_end_free(c);
 }
 
 static void goaway_by_the_client(void **state)
@@ -737,6 +766,7 @@ int main(void)
         TEST(a_refused_stream),
         TEST(max_concurrent_streams),
         TEST(goaway_by_the_server),
+        TEST(goaway_without_waiting),
         TEST(goaway_by_the_client),
         TEST(a_header_list_that_is_too_large),
         TEST(more_headers_than_there_is_room_for),
