@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "bgp/utf8.h"
+#include "base/utf8.h"
 
 enum capability {
     CAP_MULTIPROTOCOL = 1,
@@ -408,8 +408,8 @@ size_t bgp_shutdown_text(const struct bgp_notification *n, char out[static BGP_S
         if (seq == 0) {
             if (cut && end - p < 4)
                 break; /* the character that the cut went through */
-            memcpy(o, UTF8_REPLACEMENT, UTF8_REPLACEMENT_LEN);
-            o += UTF8_REPLACEMENT_LEN;
+            memcpy(o, UTF8_BAD_TEXT, UTF8_BAD_TEXT_LEN);
+            o += UTF8_BAD_TEXT_LEN;
             p++;
         } else if (is_control(p, seq)) {
             *o++ = ' ';

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "bgp/utf8.h"
+#include "base/utf8.h"
 
 /*
  * Where text goes. A failed append sticks, so that the encoder writes straight down and asks once. An element
@@ -91,8 +91,8 @@ static void put_escaped(struct writer *w, const char *text)
             return;
         size_t len = utf8_len(s, (size_t)(end - s));
         if (len == 0) {
-            memcpy(p, UTF8_REPLACEMENT, UTF8_REPLACEMENT_LEN);
-            p += UTF8_REPLACEMENT_LEN;
+            memcpy(p, UTF8_BAD_TEXT, UTF8_BAD_TEXT_LEN);
+            p += UTF8_BAD_TEXT_LEN;
             len = 1;
         } else if (*s == '"' || *s == '\\') {
             *p++ = '\\';

@@ -204,9 +204,9 @@ static const struct option table[] = {
      .env = "KBGP_TARGET_ROUTER_ID",
      .def = "192.0.2.1",
      .value = "IP",
-     .help =
-         "Collector: our BGP identifier; must differ from every router's. The default is an address that no "
-         "network uses.",
+     .help = "Collector: our BGP identifier. A router that has the same is answered with another one. The "
+             "default is "
+             "an address that no network uses.",
      .check = check_router_id,
      FIELD(given.router_id)},
     {.name = "hold-time",

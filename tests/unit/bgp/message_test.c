@@ -6,8 +6,8 @@
 
 #include <cmocka.h>
 
+#include "base/utf8.h"
 #include "bgp/message.h"
-#include "bgp/utf8.h"
 
 static const uint8_t keepalive[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
                                     0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0,    19,   4};
@@ -328,7 +328,7 @@ static void shutdown_text(void **state)
                 "\x04"
                 "a\xff"
                 "b\xc3",
-                5, "a" UTF8_REPLACEMENT "b" UTF8_REPLACEMENT);
+                5, "a" UTF8_BAD_TEXT "b" UTF8_BAD_TEXT);
     expect_text(2,
                 "\x09"
                 "ab\xe2\x82",
