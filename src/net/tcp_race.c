@@ -20,6 +20,8 @@ struct tcp_race {
     struct loop *loop;
     size_t n, started, running;
     struct loop_timer *timer;
+    struct runner *winner; /* its connection was up at once; `won` tells */
+    struct loop_task won;
     tcp_race_prepare *prepare;
     tcp_race_done *done;
     void *arg;
@@ -42,6 +44,7 @@ void tcp_race_cancel(struct tcp_race *r)
     for (size_t i = 0; i < r->n; i++)
         drop(&r->runners[i]);
     loop_timer_free(r->timer);
+    loop_task_cancel(&r->won);
     free(r);
 }
 
@@ -62,6 +65,15 @@ void tcp_race_describe(const struct tcp_race *r, struct err *e)
 
 static void on_event(void *arg, unsigned events);
 
+/*
+ * Whether the connection is up, or under way (EINPROGRESS, EALREADY). One that stays within the host is up when connect()
+ * returns, which says EINPROGRESS all the same; asking a second time spares the waiting for it.
+ */
+static bool connect_at_once(int fd, const struct sockaddr *to, socklen_t len)
+{
+    return connect(fd, to, len) == 0 || (errno == EINPROGRESS && connect(fd, to, len) == 0);
+}
+
 static bool start_one(struct tcp_race *r, struct runner *run)
 {
     struct sockaddr_storage ss;
@@ -72,10 +84,17 @@ static bool start_one(struct tcp_race *r, struct runner *run)
         drop(run);
         return false;
     }
-    if (run->fd < 0 || (connect(run->fd, (struct sockaddr *)&ss, len) != 0 && errno != EINPROGRESS)) {
+    bool up = run->fd >= 0 && connect_at_once(run->fd, (struct sockaddr *)&ss, len);
+    if (run->fd < 0 || (!up && errno != EINPROGRESS && errno != EALREADY)) {
         run->errnum = errno;
         drop(run);
         return false;
+    }
+    if (up) {
+        r->winner = run;
+        loop_task_defer(&r->won);
+        r->running++;
+        return true;
     }
     run->watch = loop_watch_new(r->loop, run->fd, LOOP_WRITE, on_event, run, &e);
     if (!run->watch) {
@@ -87,17 +106,35 @@ static bool start_one(struct tcp_race *r, struct runner *run)
     return true;
 }
 
-/* The next runner, if there is one. The end of a race that nobody can win is told from the timer, so that it
+/* The next runner, if there is one. The end of a race is told from a task, or the timer when nobody can win it, so that it
  * never comes from inside tcp_race_start(). */
 static void start_next(struct tcp_race *r)
 {
     while (r->started < r->n)
         if (start_one(r, &r->runners[r->started++])) {
-            loop_timer_start(r->timer, TCP_RACE_DELAY_MS, 0);
+            if (r->started < r->n)
+                loop_timer_start(r->timer, TCP_RACE_DELAY_MS, 0);
             return;
         }
     if (r->running == 0)
         loop_timer_start(r->timer, 0, 0);
+}
+
+static void win(struct runner *run)
+{
+    struct tcp_race *r = run->race;
+    int fd = run->fd;
+    run->fd = -1;
+    tcp_race_done *done = r->done;
+    void *done_arg = r->arg;
+    /* The watch goes before the descriptor gets its next one. */
+    tcp_race_cancel(r);
+    done(done_arg, fd, NULL);
+}
+
+static void on_won(void *arg)
+{
+    win(((struct tcp_race *)arg)->winner);
 }
 
 static void on_event(void *arg, unsigned events)
@@ -116,13 +153,7 @@ static void on_event(void *arg, unsigned events)
         start_next(r);
         return;
     }
-    int fd = run->fd;
-    run->fd = -1;
-    tcp_race_done *done = r->done;
-    void *done_arg = r->arg;
-    /* The watch goes before the descriptor gets its next one. */
-    tcp_race_cancel(r);
-    done(done_arg, fd, NULL);
+    win(run);
 }
 
 static void on_timer(void *arg)
@@ -182,6 +213,7 @@ struct tcp_race *tcp_race_start_prepared(struct loop *loop, const struct addr *a
     r->arg = arg;
     line_up(r, addrs, n);
     r->timer = loop_timer_new(loop, on_timer, r);
+    loop_task_init(&r->won, loop, on_won, r);
     start_next(r);
     return r;
 }
