@@ -163,7 +163,7 @@ static bool listen_all(struct agent *a, struct err *e)
         *door = (struct agent_door){.agent = a, .listener = l};
         a->listeners[a->n_listeners++] = l;
         /* A router with GTSM wants TTL 255 of the SYN-ACK, too, which is the listener's. */
-        tcp_end_bgp_options(listener_fd(l));
+        tcp_end_bgp_options(listener_fd(l), listener_addr(l)->family);
         log_info("listening for BGP", LOG_STR("local-addr", addr_text(listener_addr(l), text)));
     }
     return true;

@@ -262,10 +262,10 @@ void tcp_end_cut_lingering(struct bridge_pool *pool)
         end_free(LIST_ITEM(pool->lingering.next, struct tcp_end, lingering));
 }
 
-static void set_dscp(int fd, bool ipv6)
+static void set_dscp(int fd, uint8_t family)
 {
     int cs6 = 0xc0;
-    if (ipv6)
+    if (family == 6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_TCLASS, &cs6, sizeof cs6);
     else
         setsockopt(fd, IPPROTO_IP, IP_TOS, &cs6, sizeof cs6);
@@ -273,20 +273,17 @@ static void set_dscp(int fd, bool ipv6)
 
 void tcp_end_bgp_accepted(int fd, uint8_t family)
 {
-    set_dscp(fd, family == 6);
+    set_dscp(fd, family);
 }
 
-void tcp_end_bgp_options(int fd)
+void tcp_end_bgp_options(int fd, uint8_t family)
 {
-    int family = AF_INET;
-    socklen_t len = sizeof family;
-    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &len);
     int on = 1, ttl = 255, idle = 60, interval = 15, count = 4;
-    if (family == AF_INET6)
+    if (family == 6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &ttl, sizeof ttl);
     else
         setsockopt(fd, IPPROTO_IP, IP_TTL, &ttl, sizeof ttl);
-    set_dscp(fd, family == AF_INET6);
+    set_dscp(fd, family);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);

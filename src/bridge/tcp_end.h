@@ -18,11 +18,14 @@ struct bridge_local *tcp_end_new(struct bridge *b, int fd, struct err *e);
 /* Closes at once those that still wait for the other side to close (pool->lingering): the program ends. */
 void tcp_end_cut_lingering(struct bridge_pool *pool);
 
-/* What BGP connections are sent with: TTL 255 (so that the router's GTSM passes), DSCP CS6, TCP keepalive, no delay. */
-void tcp_end_bgp_options(int fd);
+/*
+ * What BGP connections are sent with: TTL 255 (so that the other end's GTSM passes), DSCP CS6, TCP keepalive, no delay. For a
+ * socket that listens, or that is about to connect: the handshake's packets need the TTL, too. `family`: 4 or 6.
+ */
+void tcp_end_bgp_options(int fd, uint8_t family);
 /*
  * The same for a connection of a listener that has these options: the kernel hands them on, all but DSCP where
- * net.ipv4.tcp_reflect_tos is on. `family`: 4 or 6.
+ * net.ipv4.tcp_reflect_tos is on.
  */
 void tcp_end_bgp_accepted(int fd, uint8_t family);
 

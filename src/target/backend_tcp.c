@@ -20,6 +20,7 @@ struct backend_tcp {
     struct loop *loop;
     char host[TARGET_BACKEND_HOST_MAX + 1];
     uint16_t port;
+    struct addr ip; /* what `host` is, unless it has to be looked up (a name, an interface): family 0 */
     const char *md5_path; /* the configuration's; NULL: without MD5 */
     struct md5_key md5;
     struct list pending; /* connections that come up */
@@ -67,7 +68,6 @@ static void on_connected(void *arg, int fd, const struct err *why)
         failed(p, why->text);
         return;
     }
-    tcp_end_bgp_options(fd);
     if (!tcp_end_new(b, fd, &e))
         failed(p, e.text);
     else
@@ -77,6 +77,7 @@ static void on_connected(void *arg, int fd, const struct err *why)
 static bool prepare(void *arg, int fd, const struct addr *to, struct err *e)
 {
     const struct backend_tcp *be = ((struct pending *)arg)->be;
+    tcp_end_bgp_options(fd, to->family);
     return be->md5.len == 0 || tcpmd5_set(fd, to, be->md5.bytes, be->md5.len, e);
 }
 
@@ -114,8 +115,11 @@ static bool open_tcp(struct backend *base, struct bridge *b, const struct backen
     snprintf(p->session, sizeof p->session, "%s", peer->session);
     list_append(&be->pending, &p->node);
     p->deadline = loop_timer_new(be->loop, on_deadline, p);
-    p->resolve = resolve_start(be->loop, be->host, be->port, on_resolved, p, e);
-    if (!p->resolve) {
+    if (be->ip.family == 0)
+        p->resolve = resolve_start(be->loop, be->host, be->port, on_resolved, p, e);
+    else if (!(p->race = tcp_race_start_prepared(be->loop, &be->ip, 1, prepare, on_connected, p)))
+        err_set(e, "out of memory");
+    if (!p->resolve && !p->race) {
         pending_free(p);
         return false;
     }
@@ -177,6 +181,11 @@ struct backend *backend_tcp_new(struct loop *loop, const struct target_config *c
     be->loop = loop;
     be->port = config->backend_port;
     snprintf(be->host, sizeof be->host, "%s", config->backend_host);
+    struct addr ip;
+    if (addr_parse_ip(&ip, be->host) && ip.scope == 0) {
+        be->ip = ip;
+        be->ip.port = be->port;
+    }
     list_init(&be->pending);
     be->md5_path = config->backend_md5_file;
     if (be->md5_path && !read_key(be, &be->md5, e)) {
