@@ -20,7 +20,7 @@ struct backend_tcp {
     struct loop *loop;
     char host[TARGET_BACKEND_HOST_MAX + 1];
     uint16_t port;
-    struct addr ip; /* what `host` is, unless it has to be looked up (a name, an interface): family 0 */
+    struct addr ip;       /* what `host` is, unless it has to be looked up (a name, an interface): family 0 */
     const char *md5_path; /* the configuration's; NULL: without MD5 */
     struct md5_key md5;
     struct list pending; /* connections that come up */

@@ -119,6 +119,13 @@ static bool keep_first(void *arg, const struct inventory_device *device)
     return false;
 }
 
+/* By the address, of which a site has one row; with INVENTORY_SELECT_DEVICE all the device's addresses would be read. */
+#define SELECT_BY_ADDRESS                                                                                    \
+    "SELECT " INVENTORY_DEVICE_COLUMNS ", EXISTS"                                                            \
+    " (SELECT 1 FROM device_address m WHERE m.device_id = d.id AND m.position >= ?4)"                        \
+    " FROM device_address a CROSS JOIN device d ON d.id = a.device_id"                                       \
+    " WHERE d.enabled AND a.account_id = ?1 AND a.address = ?2"
+
 enum inventory_found inventory_find_device(struct inventory *inv, uint32_t company_id, uint32_t site_id,
                                            const struct addr *address, struct inventory_device *out,
                                            struct err *e)
@@ -128,25 +135,15 @@ enum inventory_found inventory_find_device(struct inventory *inv, uint32_t compa
     char text[ADDR_TEXT_MAX];
     addr_ip_text(&plain, text);
 
-    sqlite3_stmt *stmt;
-    if (site_id != 0)
-        stmt = db_prepare(inv,
-                          INVENTORY_SELECT_DEVICE
-                          " WHERE d.enabled AND d.id = (SELECT device_id FROM device_address"
-                          " WHERE account_id = ?1 AND address = ?2 AND site_id = ?3)" INVENTORY_ORDER_DEVICE,
-                          e);
-    else
-        stmt = db_prepare(inv,
-                          INVENTORY_SELECT_DEVICE
-                          " WHERE d.enabled AND d.id IN (SELECT device_id FROM device_address"
-                          " WHERE account_id = ?1 AND address = ?2)" INVENTORY_ORDER_DEVICE,
-                          e);
+    sqlite3_stmt *stmt = site_id != 0 ? db_prepare(inv, SELECT_BY_ADDRESS " AND a.site_id = ?3", e)
+                                      : db_prepare(inv, SELECT_BY_ADDRESS, e);
     if (!stmt)
         return INVENTORY_ERROR;
     sqlite3_bind_int64(stmt, 1, company_id);
     sqlite3_bind_text(stmt, 2, text, -1, SQLITE_STATIC);
     if (site_id != 0)
         sqlite3_bind_int64(stmt, 3, site_id);
+    sqlite3_bind_int64(stmt, 4, INVENTORY_ADDRESSES_MAX);
 
     struct search s = {.out = out};
     if (!inventory_read_devices(inv, stmt, keep_first, &s, e))

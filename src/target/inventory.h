@@ -92,7 +92,8 @@ enum inventory_found {
 
 /*
  * The enabled device of that company with that source address (port and interface do not matter). site_id is
- * the agent's: only devices of that site; 0: any site, and devices without one. Unless FOUND, `e` says why.
+ * the agent's: only devices of that site; 0: any site, and devices without one. Unless FOUND, `e` says why. Of the device's
+ * addresses `out` has this one.
  */
 enum inventory_found inventory_find_device(struct inventory *inv, uint32_t company_id, uint32_t site_id,
                                            const struct addr *address, struct inventory_device *out,

@@ -319,7 +319,8 @@ struct inventory *inventory_open(const char *path, bool readonly, struct err *e)
         inventory_close(inv);
         return NULL;
     }
-    int flags = readonly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
+    /* One thread uses it: SQLite need not lock. */
+    int flags = (readonly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE) | SQLITE_OPEN_NOMUTEX;
     if (sqlite3_open_v2(inv->path, &inv->db, flags, NULL) != SQLITE_OK) {
         db_fail(inv, e);
         inventory_close(inv);

@@ -113,7 +113,8 @@ static bool read_device(sqlite3_stmt *stmt, struct inventory_device *d)
     memset(d, 0, sizeof *d);
     if (!db_column_u32(stmt, 0, &d->id) || d->id == 0 || !db_column_u32(stmt, 1, &d->company_id) ||
         !db_column_u32(stmt, 2, &d->site_id) || !db_column_text(stmt, 3, d->name, sizeof d->name) ||
-        !inventory_check_device_name(d->name, &ignored) || !db_column_u32(stmt, 4, &d->asn))
+        !inventory_check_device_name(d->name, &ignored) || !db_column_u32(stmt, 4, &d->asn) ||
+        sqlite3_column_int(stmt, 8) != 0)
         return false;
     d->enabled = sqlite3_column_int(stmt, 5) != 0;
     const void *key = sqlite3_column_blob(stmt, 6);

@@ -13,9 +13,12 @@
 #define INVENTORY_SALT_LEN 16
 #define INVENTORY_HASH_LEN 32
 
-/* What inventory_read_devices() reads: one row an address. A WHERE stands between the two. */
+/* What inventory_read_devices() reads: one row an address, those of a device together, and whether a device has too many. */
+#define INVENTORY_DEVICE_COLUMNS                                                                             \
+    "d.id, d.account_id, d.site_id, d.name, d.asn, d.enabled, d.md5_key, a.address"
+/* With all their addresses, which are counted as they are read. A WHERE stands between the two. */
 #define INVENTORY_SELECT_DEVICE                                                                              \
-    "SELECT d.id, d.account_id, d.site_id, d.name, d.asn, d.enabled, d.md5_key, a.address"                   \
+    "SELECT " INVENTORY_DEVICE_COLUMNS ", 0"                                                                 \
     " FROM device d LEFT JOIN device_address a ON a.device_id = d.id"
 #define INVENTORY_ORDER_DEVICE " ORDER BY d.id, a.position"
 

@@ -534,11 +534,14 @@ static void a_device_comes_back_as_it_was_added(void **state)
     assert_int_equal(out.asn, 4200000000);
     assert_true(out.enabled);
     assert_string_equal(out.name, "edge-1.fra");
+    assert_int_equal(out.address_count, 1);
+    assert_true(addr_same_ip(&out.addresses[0], &d.addresses[1]));
+    assert_int_equal(out.md5_key_len, 6);
+    assert_memory_equal(out.md5_key, "secret", 6);
+    assert_true(inventory_get_device(f->inv, "edge-1.fra", &out, &f->e));
     assert_int_equal(out.address_count, 2);
     assert_true(addr_same_ip(&out.addresses[0], &d.addresses[0]));
     assert_true(addr_same_ip(&out.addresses[1], &d.addresses[1]));
-    assert_int_equal(out.md5_key_len, 6);
-    assert_memory_equal(out.md5_key, "secret", 6);
     assert_found(f, ann, site, "2001:db8::1", "edge-1.fra");
 }
 
