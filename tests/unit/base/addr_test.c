@@ -111,6 +111,27 @@ static void sockaddr_and_back(void **state)
     }
 }
 
+static void writes_every_number(void **state)
+{
+    (void)state;
+    for (unsigned n = 0; n <= 65535; n++) {
+        struct addr v4 = {.family = 4,
+                          .port = (uint16_t)n,
+                          .ip = {(uint8_t)n, (uint8_t)(n >> 8), (uint8_t)(n + 1), (uint8_t)~n}};
+        struct addr v6 = {.family = 6, .port = (uint16_t)n, .ip = {[15] = 1}};
+        char out[ADDR_TEXT_MAX], ip[INET_ADDRSTRLEN], expected[64];
+        assert_non_null(inet_ntop(AF_INET, v4.ip, ip, sizeof ip));
+        assert_string_equal(addr_ip_text(&v4, out), ip);
+        snprintf(expected, sizeof expected, "%s:%u", ip, n);
+        assert_string_equal(addr_text(&v4, out), expected);
+        snprintf(expected, sizeof expected, "[::1]:%u", n);
+        assert_string_equal(addr_text(&v6, out), expected);
+    }
+    struct addr none = {.port = 179};
+    char out[ADDR_TEXT_MAX];
+    assert_string_equal(addr_text(&none, out), ":179");
+}
+
 static void mapped_sockaddr_is_folded(void **state)
 {
     (void)state;
@@ -151,6 +172,7 @@ int main(void)
         cmocka_unit_test(refuses_what_is_no_address),
         cmocka_unit_test(zone_is_an_interface),
         cmocka_unit_test(sockaddr_and_back),
+        cmocka_unit_test(writes_every_number),
         cmocka_unit_test(mapped_sockaddr_is_folded),
         cmocka_unit_test(compares_without_port),
     };
