@@ -1,6 +1,7 @@
 #include "target/inventory.h"
 
 #include <openssl/crypto.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "target/inventory_db.h"
@@ -10,43 +11,66 @@
  * The server's questions. Each is one statement, so that it sees one state of the file.
  */
 
-enum inventory_auth inventory_authenticate(struct inventory *inv, const char *email, const char *token,
-                                           uint32_t *company_id, struct err *e)
+/* What is kept of an account to check a token. False with words when the database failed. */
+static bool read_login(struct inventory *inv, const char *email, struct inventory_login *out, struct err *e)
 {
-    /* An unknown email is compared too, with this, so that the time does not tell which emails exist. */
-    uint8_t salt[INVENTORY_SALT_LEN] = {0}, kept[INVENTORY_HASH_LEN] = {0}, given[INVENTORY_HASH_LEN];
-    uint32_t id = 0;
-    bool known = false, enabled = false, sound = true;
-    *company_id = 0;
-
+    memset(out, 0, sizeof *out);
     sqlite3_stmt *stmt =
         db_prepare(inv, "SELECT id, salt, token_hash, enabled FROM account WHERE email = ?1", e);
     if (!stmt)
-        return INVENTORY_AUTH_ERROR;
+        return false;
     size_t email_len = strnlen(email, INVENTORY_EMAIL_MAX + 1);
     if (email_len <= INVENTORY_EMAIL_MAX)
         sqlite3_bind_text(stmt, 1, email, (int)email_len, SQLITE_STATIC);
     int rc = sqlite3_step(stmt);
     if (rc == SQLITE_ROW) {
-        known = true;
-        enabled = sqlite3_column_int(stmt, 3) != 0;
-        sound = db_column_u32(stmt, 0, &id) && id != 0 && sqlite3_column_bytes(stmt, 1) == sizeof salt &&
-                sqlite3_column_bytes(stmt, 2) == sizeof kept;
-        if (sound) {
-            memcpy(salt, sqlite3_column_blob(stmt, 1), sizeof salt);
-            memcpy(kept, sqlite3_column_blob(stmt, 2), sizeof kept);
+        out->known = true;
+        out->enabled = sqlite3_column_int(stmt, 3) != 0;
+        out->sound = db_column_u32(stmt, 0, &out->id) && out->id != 0 &&
+                     sqlite3_column_bytes(stmt, 1) == sizeof out->salt &&
+                     sqlite3_column_bytes(stmt, 2) == sizeof out->hash;
+        if (out->sound) {
+            memcpy(out->salt, sqlite3_column_blob(stmt, 1), sizeof out->salt);
+            memcpy(out->hash, sqlite3_column_blob(stmt, 2), sizeof out->hash);
         }
     }
-    if (!db_done(inv, stmt, rc, e))
+    return db_done(inv, stmt, rc, e);
+}
+
+/* The same; many calls of one agent that come together read its account once. */
+static bool find_login(struct inventory *inv, const char *email, struct inventory_login *out, struct err *e)
+{
+    bool held = !sqlite3_get_autocommit(inv->db); /* so nothing can have changed since the last time */
+    if (held && inv->login.known && strcmp(inv->login_email, email) == 0) {
+        *out = inv->login;
+        return true;
+    }
+    if (!read_login(inv, email, out, e))
+        return false;
+    if (held && out->known) {
+        inv->login = *out;
+        snprintf(inv->login_email, sizeof inv->login_email, "%s", email);
+    }
+    return true;
+}
+
+enum inventory_auth inventory_authenticate(struct inventory *inv, const char *email, const char *token,
+                                           uint32_t *company_id, struct err *e)
+{
+    uint8_t given[INVENTORY_HASH_LEN];
+    struct inventory_login kept;
+    *company_id = 0;
+    if (!find_login(inv, email, &kept, e))
         return INVENTORY_AUTH_ERROR;
 
-    bool hashed = inventory_hash_token(salt, token, given);
-    bool equal = CRYPTO_memcmp(kept, given, sizeof kept) == 0;
-    if (!known) {
+    /* An unknown email is compared too, with zeroes, so that the time does not tell which emails exist. */
+    bool hashed = inventory_hash_token(kept.salt, token, given);
+    bool equal = CRYPTO_memcmp(kept.hash, given, sizeof given) == 0;
+    if (!kept.known) {
         err_set(e, "no account has this email");
         return INVENTORY_AUTH_UNKNOWN_EMAIL;
     }
-    if (!sound) {
+    if (!kept.sound) {
         err_set(e, "the account's row in the inventory is damaged");
         return INVENTORY_AUTH_ERROR;
     }
@@ -54,11 +78,11 @@ enum inventory_auth inventory_authenticate(struct inventory *inv, const char *em
         err_set(e, "wrong token");
         return INVENTORY_AUTH_BAD_TOKEN;
     }
-    if (!enabled) {
+    if (!kept.enabled) {
         err_set(e, "the account is disabled");
         return INVENTORY_AUTH_DISABLED;
     }
-    *company_id = id;
+    *company_id = kept.id;
     return INVENTORY_AUTH_OK;
 }
 

@@ -358,6 +358,9 @@ bool inventory_changed(struct inventory *inv)
 void inventory_hold(struct inventory *inv)
 {
     struct err ignored;
+    if (!sqlite3_get_autocommit(inv->db))
+        return;
+    inv->login.known = false;
     sqlite3_stmt *stmt = db_prepare(inv, "BEGIN", &ignored);
     if (stmt)
         db_run(inv, stmt, &ignored);
@@ -366,6 +369,7 @@ void inventory_hold(struct inventory *inv)
 void inventory_let_go(struct inventory *inv)
 {
     struct err ignored;
+    inv->login.known = false;
     if (sqlite3_get_autocommit(inv->db))
         return; /* an error has ended it */
     sqlite3_stmt *stmt = db_prepare(inv, "ROLLBACK", &ignored);

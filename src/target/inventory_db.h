@@ -7,15 +7,26 @@
 
 #include "base/err.h"
 #include "target/inventory.h"
+#include "target/inventory_row.h"
 
 /* Inside the inventory: the SQLite file, its schema, and statements that are prepared once and kept. */
 
 #define DB_STATEMENTS_MAX 48
 
+/* What an account's row has for authentication; all zeroes when there is none. */
+struct inventory_login {
+    uint32_t id;
+    bool known, enabled, sound; /* sound: the row is no damaged one */
+    uint8_t salt[INVENTORY_SALT_LEN], hash[INVENTORY_HASH_LEN];
+};
+
 struct inventory {
     sqlite3 *db;
     char *path;
     int64_t data_version; /* as of the last inventory_changed() */
+    /* The account that was asked for last since inventory_hold(); not `known`: none. */
+    struct inventory_login login;
+    char login_email[INVENTORY_EMAIL_MAX + 1];
     struct db_statement {
         const char *sql; /* found again by its pointer */
         sqlite3_stmt *stmt;

@@ -838,6 +838,38 @@ static void a_held_inventory_stands_still(void **state)
     inventory_close(server);
 }
 
+/* An account is read once while the inventory is held, and not believed a moment longer. */
+static void a_held_account_stands_still(void **state)
+{
+    struct fixture *f = *state;
+    char ann[INVENTORY_TOKEN_LEN + 1], bob[INVENTORY_TOKEN_LEN + 1];
+    uint32_t ann_id, bob_id, id;
+    assert_true(inventory_add_account(f->inv, "ann@example.com", ann, &ann_id, &f->e));
+    assert_true(inventory_add_account(f->inv, "bob@example.com", bob, &bob_id, &f->e));
+    struct inventory *server = inventory_open(f->path, true, &f->e);
+    assert_non_null(server);
+    inventory_hold(server);
+    assert_int_equal(inventory_authenticate(server, "ann@example.com", ann, &id, &f->e), INVENTORY_AUTH_OK);
+    assert_int_equal(inventory_authenticate(server, "ann@example.com", bob, &id, &f->e),
+                     INVENTORY_AUTH_BAD_TOKEN);
+    assert_int_equal(inventory_authenticate(server, "bob@example.com", ann, &id, &f->e),
+                     INVENTORY_AUTH_BAD_TOKEN);
+    assert_int_equal(inventory_authenticate(server, "bob@example.com", bob, &id, &f->e), INVENTORY_AUTH_OK);
+    assert_int_equal(id, bob_id);
+    assert_int_equal(inventory_authenticate(server, "eve@example.com", bob, &id, &f->e),
+                     INVENTORY_AUTH_UNKNOWN_EMAIL);
+    assert_true(inventory_enable_account(f->inv, "bob@example.com", false, &f->e));
+    assert_int_equal(inventory_authenticate(server, "bob@example.com", bob, &id, &f->e), INVENTORY_AUTH_OK);
+    inventory_let_go(server);
+    assert_int_equal(inventory_authenticate(server, "bob@example.com", bob, &id, &f->e),
+                     INVENTORY_AUTH_DISABLED);
+    inventory_hold(server);
+    assert_int_equal(inventory_authenticate(server, "bob@example.com", bob, &id, &f->e),
+                     INVENTORY_AUTH_DISABLED);
+    inventory_let_go(server);
+    inventory_close(server);
+}
+
 static void questions_leave_no_transaction_open(void **state)
 {
     struct fixture *f = *state;
@@ -988,6 +1020,7 @@ int main(void)
         TEST(gives_the_addresses_that_have_a_key),
         TEST(the_server_sees_what_a_command_changed),
         TEST(a_held_inventory_stands_still),
+        TEST(a_held_account_stands_still),
         TEST(questions_leave_no_transaction_open),
         TEST(damaged_rows_are_told_and_passed_over),
         TEST(a_damaged_account_lets_nobody_in),
