@@ -16,7 +16,11 @@ bool inventory_hash_token(const uint8_t salt[static INVENTORY_SALT_LEN], const c
     memcpy(input, salt, INVENTORY_SALT_LEN);
     memcpy(input + INVENTORY_SALT_LEN, token, n);
     memset(out, 0, INVENTORY_HASH_LEN);
-    bool ok = EVP_Digest(input, INVENTORY_SALT_LEN + n, out, NULL, EVP_sha256(), NULL) == 1;
+    /* Once, and kept: EVP_sha256() is looked for among OpenSSL's providers each time that it is used. */
+    static EVP_MD *sha256;
+    if (!sha256)
+        sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+    bool ok = sha256 && EVP_Digest(input, INVENTORY_SALT_LEN + n, out, NULL, sha256, NULL) == 1;
     OPENSSL_cleanse(input, sizeof input);
     return ok;
 }
