@@ -419,6 +419,9 @@ static void side_fields(struct side_fields *f, const struct bgp_watch_side *side
 /* The one line about a session's end: who, why, how long, how much. Does not free it. */
 static void log_ended(struct device *d, const struct ending *e)
 {
+    d->host->stats.closed[e->cause]++;
+    if (!log_enabled(LOG_LEVEL_INFO))
+        return;
     const struct session *s = bridge_session(d->bridge);
     const struct bgp_watch *seen = &s->seen;
     struct names n = names_of(d);
@@ -427,7 +430,6 @@ static void log_ended(struct device *d, const struct ending *e)
     int64_t established = seen->established.mono_ms == 0 ? 0 : now - seen->established.mono_ms;
     side_fields(&up, &seen->out, now);
     side_fields(&down, &seen->in, now);
-    d->host->stats.closed[e->cause]++;
     log_info("session ended", WHO(d, n), LOG_STR("ended-by", ending_by_name(e->by)),
              LOG_STR("reason", e->reason), LOG_STR("cause", ending_cause_name(e->cause)),
              LOG_NUM("duration-ms", now - d->accepted_ms), LOG_NUM("established-ms", established),

@@ -63,13 +63,27 @@ void registry_free(struct registry *r)
 static void on_call_lost(void *arg, const struct grpc_status *status)
 {
     struct registry_session *s = arg;
-    struct names n = names_of(s);
     s->lost_ms = clock_mono_ms();
     if (status->code == GRPC_OK)
         return; /* a RESTART: the agent is about to open the next stream */
+    struct names n = names_of(s);
     log_warn("Data stream lost, the session waits for its agent", WHO(s, n),
              LOG_STR("grpc-status", grpc_code_name(status->code)), LOG_STR("error", status->message),
              LOG_NUM("window-ms", REGISTRY_WINDOW_MS));
+}
+
+static void log_ended(const struct registry_session *s, const char *reason)
+{
+    const struct session *session = bridge_session(s->bridge);
+    struct names n = names_of(s);
+    char up[BGP_WATCH_TEXT_MAX], down[BGP_WATCH_TEXT_MAX];
+    log_info("session ended", WHO(s, n), LOG_STR("reason", reason),
+             LOG_NUM("duration-ms", clock_mono_ms() - s->opened_ms),
+             LOG_NUM("bytes-up", session->received.bytes), LOG_NUM("bytes-down", session->sent.bytes),
+             LOG_NUM("messages-up", session->received.messages),
+             LOG_NUM("messages-down", session->sent.messages), LOG_NUM("streams", s->streams),
+             LOG_STR("notification-up", bgp_watch_notification_text(&session->seen.in, up)),
+             LOG_STR("notification-down", bgp_watch_notification_text(&session->seen.out, down)));
 }
 
 static void on_over(void *arg, enum session_todo how)
@@ -77,9 +91,7 @@ static void on_over(void *arg, enum session_todo how)
     struct registry_session *s = arg;
     struct registry *r = s->registry;
     const struct session *session = bridge_session(s->bridge);
-    struct names n = names_of(s);
     const char *reason;
-    char up[BGP_WATCH_TEXT_MAX], down[BGP_WATCH_TEXT_MAX];
     if (how == SESSION_ABORT) {
         reason = session->kill_received ? "the agent sent KILL" : "killed";
         r->stats.killed++;
@@ -92,13 +104,8 @@ static void on_over(void *arg, enum session_todo how)
         reason = "the backend closed the session";
         r->stats.closed_backend++;
     }
-    log_info("session ended", WHO(s, n), LOG_STR("reason", reason),
-             LOG_NUM("duration-ms", clock_mono_ms() - s->opened_ms),
-             LOG_NUM("bytes-up", session->received.bytes), LOG_NUM("bytes-down", session->sent.bytes),
-             LOG_NUM("messages-up", session->received.messages),
-             LOG_NUM("messages-down", session->sent.messages), LOG_NUM("streams", s->streams),
-             LOG_STR("notification-up", bgp_watch_notification_text(&session->seen.in, up)),
-             LOG_STR("notification-down", bgp_watch_notification_text(&session->seen.out, down)));
+    if (log_enabled(LOG_LEVEL_INFO))
+        log_ended(s, reason);
     session_free(s);
 }
 
@@ -231,13 +238,16 @@ void registry_attach(struct registry *r, struct grpc_call *call, const struct me
     r->stats.opened++;
     if (!accept_call(s, call, meta, caller))
         return; /* an agent that goes on with a session we no longer know */
-    struct names n = names_of(s);
+    if (log_enabled(LOG_LEVEL_INFO)) {
+        struct names n = names_of(s);
+        log_info("session opened", WHO(s, n), LOG_STR("instance", s->instance));
+    }
     char address[ADDR_TEXT_MAX];
     struct backend_peer peer = {
         .device = s->device, .address = addr_ip_text(&meta->device, address), .session = meta->id.text};
     struct err e;
-    log_info("session opened", WHO(s, n), LOG_STR("instance", s->instance));
     if (!r->backend->ops->open(r->backend, s->bridge, &peer, &e)) {
+        struct names n = names_of(s);
         log_error("no backend for the session, it ends", WHO(s, n), LOG_STR("error", e.text));
         bridge_broken(s->bridge);
     }
@@ -256,24 +266,27 @@ void registry_tick(struct registry *r)
     int64_t now = clock_mono_ms();
     LIST_FOREACH (node, &r->sessions) {
         struct registry_session *s = LIST_ITEM(node, struct registry_session, node);
-        struct names n = names_of(s);
+        struct names n;
         if (s->ending_ms == 0 && bridge_session(s->bridge)->peer_done)
             s->ending_ms = now;
         if (s->kill_ms == 0 && bridge_session(s->bridge)->kill_due)
             s->kill_ms = now;
         if (s->kill_ms != 0 && now - s->kill_ms > REGISTRY_KILL_MS) {
             /* The agent takes no more bytes, not even the KILL: the broken stream tells it as well. */
+            n = names_of(s);
             log_warn("the KILL cannot be sent, cutting the session", WHO(s, n));
             r->stats.killed++;
             session_free(s);
             continue;
         }
         if (s->lost_ms != 0 && now - s->lost_ms > REGISTRY_WINDOW_MS) {
+            n = names_of(s);
             log_warn("the agent did not come back, ending the session", WHO(s, n),
                      LOG_NUM("window-ms", REGISTRY_WINDOW_MS));
             r->stats.expired++;
             session_free(s);
         } else if (s->ending_ms != 0 && now - s->ending_ms > REGISTRY_FINISH_MS) {
+            n = names_of(s);
             log_warn("the router has gone but the backend does not close, ending the session", WHO(s, n));
             s->ending_ms = now;
             abort_session(s);
