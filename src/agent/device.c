@@ -158,13 +158,17 @@ static bool begin_session(struct device *d, const struct control_response *r)
     int fd = d->fd;
     d->fd = -1;
     tcp_end_bgp_accepted(fd, d->peer.family);
-    if (!tcp_end_new(d->bridge, fd, &e)) {
+    struct bridge_local *end = tcp_end_new(d->bridge, fd, &e);
+    if (!end) {
         log_error("cannot take a connection", LOG_STR("error", e.text));
         device_free(d);
         return false;
     }
     if (h->keep_records)
         d->record = records_begin(&h->records, &d->peer, r, d->accepted_wall_ns);
+    /* A router speaks first, and while the target was asked its OPEN has come: it goes with the call's headers. */
+    if (d->waited)
+        tcp_end_read_now(end);
     return true;
 }
 
@@ -233,6 +237,7 @@ static void verdict(struct device *d, enum control_verdict v, const struct contr
 static void on_answer(void *arg, enum control_verdict v, const struct control_response *r)
 {
     struct device *d = arg;
+    d->waited = true;
     end_lookup(d);
     verdict(d, v, r);
 }

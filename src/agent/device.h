@@ -80,6 +80,7 @@ struct device {
     int64_t eof_ms;    /* when it was first seen that the router has closed; 0: it has not */
     int64_t kill_ms;   /* since when the session is to be killed; 0: it is not */
     bool denied_again; /* PERMISSION_DENIED on Data: Control is to be asked before the next try */
+    bool waited;       /* for an answer of the target */
 };
 
 /* How a session stands, for people: the label `state` of kbgp_sessions. */

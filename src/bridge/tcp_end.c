@@ -256,6 +256,14 @@ struct bridge_local *tcp_end_new(struct bridge *b, int fd, struct err *e)
     return &t->base;
 }
 
+void tcp_end_read_now(struct bridge_local *l)
+{
+    struct tcp_end *t = (struct tcp_end *)l;
+    size_t wants = session_tcp_wants(bridge_session(t->bridge));
+    if (wants > 0)
+        read_once(t, wants);
+}
+
 void tcp_end_cut_lingering(struct bridge_pool *pool)
 {
     while (!list_empty(&pool->lingering))

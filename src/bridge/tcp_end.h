@@ -15,6 +15,9 @@
  * then. */
 struct bridge_local *tcp_end_new(struct bridge *b, int fd, struct err *e);
 
+/* Reads what has come already. Without this the loop says when there is something to be read. */
+void tcp_end_read_now(struct bridge_local *l);
+
 /* Closes at once those that still wait for the other side to close (pool->lingering): the program ends. */
 void tcp_end_cut_lingering(struct bridge_pool *pool);
 
