@@ -38,6 +38,25 @@ static void refuse_one(struct listener *l)
     l->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
+static bool is_any(const struct addr *a)
+{
+    static const uint8_t any[16];
+    return memcmp(a->ip, any, sizeof any) == 0;
+}
+
+/* Our end of a connection: the address that is listened on, unless that stands for all. */
+static bool local_of(const struct listener *l, int fd, struct addr *out)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof ss;
+    if (!is_any(&l->addr)) {
+        *out = l->addr;
+        return true;
+    }
+    return getsockname(fd, (struct sockaddr *)&ss, &len) == 0 &&
+           addr_from_sockaddr(out, (struct sockaddr *)&ss);
+}
+
 static void on_readable(void *arg, unsigned events)
 {
     struct listener *l = arg;
@@ -57,11 +76,7 @@ static void on_readable(void *arg, unsigned events)
             continue;
         }
         struct addr peer, local;
-        struct sockaddr_storage own;
-        socklen_t own_len = sizeof own;
-        if (getsockname(fd, (struct sockaddr *)&own, &own_len) != 0 ||
-            !addr_from_sockaddr(&local, (struct sockaddr *)&own) ||
-            !addr_from_sockaddr(&peer, (struct sockaddr *)&ss)) {
+        if (!local_of(l, fd, &local) || !addr_from_sockaddr(&peer, (struct sockaddr *)&ss)) {
             close(fd);
             continue;
         }
@@ -125,8 +140,7 @@ fail:
 
 bool listener_pass_over(const struct addr *addr)
 {
-    static const uint8_t any[16];
-    if (addr->family != 6 || memcmp(addr->ip, any, sizeof any) != 0)
+    if (addr->family != 6 || !is_any(addr))
         return false;
     int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
     if (fd >= 0)
