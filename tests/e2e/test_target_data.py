@@ -102,6 +102,18 @@ def test_backend_that_refuses(workdir):
             again.accept().wait_received(3)
 
 
+def test_a_backend_with_gtsm(workdir):
+    """A BGP daemon that drops whatever has a smaller TTL than 255."""
+    with target_alone(workdir) as (client, backend, _target):
+        backend.want_ttl(255)
+        stream = client.data("127.0.0.2")
+        stream.send_data(b"up")
+        daemon = backend.accept()
+        daemon.wait_received(2)
+        daemon.send(b"down")
+        stream.wait_data(4)
+
+
 def test_restart_by_the_agent(workdir):
     """A session over four calls, its counters right each time, the backend's connection the same, no byte lost."""
     session_id, up, down, sent, received = str(uuid.uuid4()), 0, 0, 0, 0

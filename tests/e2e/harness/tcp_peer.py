@@ -192,6 +192,11 @@ class Backend:
         for endpoint in self._all:
             endpoint.close()
 
+    def want_ttl(self, ttl):
+        """GTSM (RFC 5082): whatever comes with a smaller TTL is dropped, from the SYN on. IPv4 only."""
+        ip_minttl = 21
+        self._sock.setsockopt(socket.IPPROTO_IP, ip_minttl, ttl)
+
     def _accept(self):
         while self._open:
             try:
