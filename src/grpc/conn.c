@@ -20,8 +20,6 @@ static uint8_t rx_buf[128u << 10], tx_buf[SEND_BYTES];
 
 /* After our FIN: how long the other side may take to close too. */
 #define FIN_WAIT_MS 2000
-/* How often a connection looks at its clocks. */
-#define TICK_MS 1000
 
 const char *grpc_conn_end_name(enum grpc_conn_end end)
 {
@@ -47,7 +45,7 @@ static void conn_free(struct grpc_conn *c)
     loop_task_cancel(&c->flush);
     loop_task_cancel(&c->read);
     loop_task_cancel(&c->end);
-    loop_timer_free(c->timer);
+    loop_pulse_stop(&c->pulse);
     h2_free(c->h2);
     stream_free(c->stream);
     free(c->authority);
@@ -200,7 +198,7 @@ static const struct stream_ops stream_ops = {.event = on_stream_event};
 
 /* --- clocks --- */
 
-static void on_tick(void *arg)
+static void on_beat(void *arg)
 {
     struct grpc_conn *c = arg;
     if (c->dead)
@@ -290,8 +288,7 @@ struct grpc_conn *grpc_conn_new(struct loop *loop, struct stream *stream, bool s
     loop_task_init(&c->flush, loop, on_flush, c);
     loop_task_init(&c->read, loop, on_read, c);
     loop_task_init(&c->end, loop, on_end, c);
-    c->timer = loop_timer_new(loop, on_tick, c);
-    loop_timer_start(c->timer, TICK_MS, TICK_MS);
+    loop_pulse_start(&c->pulse, loop, on_beat, c);
     stream_set_owner(stream, &stream_ops, c);
     /* The other side's first bytes may have come with the end of the TLS handshake. */
     loop_task_defer(&c->read);

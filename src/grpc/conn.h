@@ -78,7 +78,7 @@ struct grpc_conn {
     const struct grpc_conn_ops *ops;
     void *arg;
     struct loop_task flush, read, end;
-    struct loop_timer *timer;
+    struct loop_pulse pulse;
     int64_t last_rx_ms, ping_at_ms, ping_silence_ms;
     int64_t fin_ms; /* when we shut our half; 0: not yet */
     bool ready, dead, draining, want_drain;

@@ -10,6 +10,8 @@
 
 #define LAG_PERIOD_MS 100
 #define LAG_SLOTS     50 /* the lag that is told is the worst of the last 5 s */
+/* The pulse beats every so many of these periods, and so costs no wake-up of its own. */
+#define PULSE_PERIODS 10
 /*
  * Timers that were freed and wait for their next owner: sessions make and free several each, and libuv frees a handle in a
  * turn of its own.
@@ -38,6 +40,8 @@ struct loop {
     int64_t lag_due_ms;
     uint32_t lag[LAG_SLOTS];
     unsigned lag_at;
+    struct list pulses;
+    unsigned pulse_in; /* periods until the next beat */
 };
 
 struct loop_timer {
@@ -52,20 +56,38 @@ static void on_closed(uv_handle_t *h)
     free(h);
 }
 
+/* For walking a list whose members may go, and come, while each is seen to: all of `from`, which is empty then. */
+static void take_all(struct list *from, struct list *to)
+{
+    list_init(to);
+    while (!list_empty(from)) {
+        struct list *node = from->next;
+        list_remove(node);
+        list_append(to, node);
+    }
+}
+
 static void run_tasks(struct loop *loop)
 {
     /* A task deferred by a running task waits for the next turn: one busy connection must not starve the rest. */
     struct list now;
-    list_init(&now);
-    while (!list_empty(&loop->tasks)) {
-        struct list *node = loop->tasks.next;
-        list_remove(node);
-        list_append(&now, node);
-    }
+    take_all(&loop->tasks, &now);
     while (!list_empty(&now)) {
         struct loop_task *t = LIST_ITEM(now.next, struct loop_task, node);
         list_remove(&t->node);
         t->run(t->arg);
+    }
+}
+
+static void beat(struct loop *loop)
+{
+    struct list now;
+    take_all(&loop->pulses, &now);
+    while (!list_empty(&now)) {
+        struct loop_pulse *p = LIST_ITEM(now.next, struct loop_pulse, node);
+        list_remove(&p->node);
+        list_append(&loop->pulses, &p->node); /* before the call, which may free it */
+        p->beat(p->arg);
     }
 }
 
@@ -77,6 +99,10 @@ static void on_lag_timer(uv_timer_t *h)
     loop->lag_at = (loop->lag_at + 1) % LAG_SLOTS;
     loop->lag[loop->lag_at] = late > 0 ? (uint32_t)late : 0;
     loop->lag_due_ms = now + LAG_PERIOD_MS;
+    if (--loop->pulse_in == 0) {
+        loop->pulse_in = PULSE_PERIODS;
+        beat(loop);
+    }
 }
 
 struct loop *loop_new(struct err *e)
@@ -93,6 +119,8 @@ struct loop *loop_new(struct err *e)
         return NULL;
     }
     list_init(&loop->tasks);
+    list_init(&loop->pulses);
+    loop->pulse_in = PULSE_PERIODS;
     /* What is told of libuv's epoll has no watch: NULL. */
     struct epoll_event ev = {.events = EPOLLIN};
     loop->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -367,6 +395,21 @@ void loop_task_defer(struct loop_task *t)
 void loop_task_cancel(struct loop_task *t)
 {
     list_remove(&t->node);
+}
+
+/* --- the pulse --- */
+
+void loop_pulse_start(struct loop_pulse *p, struct loop *loop, void (*beat_cb)(void *arg), void *arg)
+{
+    list_init(&p->node);
+    p->beat = beat_cb;
+    p->arg = arg;
+    list_append(&loop->pulses, &p->node);
+}
+
+void loop_pulse_stop(struct loop_pulse *p)
+{
+    list_remove(&p->node);
 }
 
 /* --- signals --- */

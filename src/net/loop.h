@@ -64,6 +64,20 @@ void loop_task_init(struct loop_task *t, struct loop *loop, void (*run)(void *ar
 void loop_task_defer(struct loop_task *t);
 void loop_task_cancel(struct loop_task *t);
 
+/*
+ * --- the pulse: about once a second, for whoever has clocks to look at. All are called in one wake-up, however many there are,
+ * where timers of their own would each wake the process ---
+ */
+struct loop_pulse {
+    struct list node;
+    void (*beat)(void *arg);
+    void *arg;
+};
+/* The first call comes within a second, but not at once. It may stop (and free) this one and others, and start some. */
+void loop_pulse_start(struct loop_pulse *p, struct loop *loop, void (*beat)(void *arg), void *arg);
+/* `p` was started; stopping it again changes nothing. */
+void loop_pulse_stop(struct loop_pulse *p);
+
 /* --- signals --- */
 struct loop_signal;
 struct loop_signal *loop_signal_new(struct loop *loop, int signum, void (*cb)(void *arg, int signum),

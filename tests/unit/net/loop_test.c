@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -266,6 +267,104 @@ static void a_stopped_loop_runs_again(void **state)
     loop_timer_free(t);
 }
 
+#define PULSES 20
+
+/* What the members of a pulse do with each other, and in which turn of the loop: `turns` is counted by a task behind the first of each beat. */
+static struct {
+    struct loop_pulse pulse[PULSES], late;
+    unsigned beats[PULSES], late_beats, late_first_turn;
+    unsigned turns;
+    struct loop_task turn;
+} pulses;
+
+static void on_turn_over(void *arg)
+{
+    (void)arg;
+    pulses.turns++;
+    if (pulses.turns == 2)
+        loop_stop(loop);
+}
+
+static void on_late_beat(void *arg)
+{
+    (void)arg;
+    pulses.late_first_turn = pulses.late_beats++ == 0 ? pulses.turns : pulses.late_first_turn;
+}
+
+/* The 3rd takes itself out; the 5th the 1st, which was told before it, and the 8th, which was not; the 6th starts another one. */
+static void on_beat(void *arg)
+{
+    struct loop_pulse *p = arg;
+    unsigned i = (unsigned)(p - pulses.pulse);
+    pulses.beats[i]++;
+    loop_task_defer(&pulses.turn);
+    if (i == 3) {
+        loop_pulse_stop(p);
+    } else if (i == 5) {
+        loop_pulse_stop(&pulses.pulse[1]);
+        loop_pulse_stop(&pulses.pulse[8]);
+        loop_pulse_stop(&pulses.pulse[8]); /* changes nothing */
+    } else if (i == 6 && pulses.beats[i] == 1) {
+        loop_pulse_start(&pulses.late, loop, on_late_beat, NULL);
+    }
+}
+
+static void a_pulse_tells_all_in_one_turn(void **state)
+{
+    (void)state;
+    memset(&pulses, 0, sizeof pulses);
+    loop_task_init(&pulses.turn, loop, on_turn_over, NULL);
+    for (unsigned i = 0; i < PULSES; i++)
+        loop_pulse_start(&pulses.pulse[i], loop, on_beat, &pulses.pulse[i]);
+    int64_t began = loop_now_ms(loop);
+    run();
+    int64_t took = loop_now_ms(loop) - began;
+    assert_in_range(took, 1000, 10000); /* two beats, the second one a second after the first */
+    for (unsigned i = 0; i < PULSES; i++)
+        assert_int_equal(pulses.beats[i], i == 8 ? 0 : i == 1 || i == 3 ? 1 : 2);
+    /* One that was started by a beat is told from the next one on. */
+    assert_int_equal(pulses.late_beats, 1);
+    assert_int_equal(pulses.late_first_turn, 1);
+    for (unsigned i = 0; i < PULSES; i++)
+        loop_pulse_stop(&pulses.pulse[i]);
+    loop_pulse_stop(&pulses.late);
+}
+
+/* The last member goes with its beat, memory and all; the pulse of nobody does nothing, and goes on for the next one. */
+static void on_last_beat(void *arg)
+{
+    struct loop_pulse *p = arg;
+    loop_pulse_stop(p);
+    free(p);
+    ticks++;
+}
+
+static void on_second_life(void *arg)
+{
+    (void)arg;
+    loop_stop(loop);
+}
+
+static void start_again(void *arg)
+{
+    assert_int_equal(ticks, 1);
+    loop_pulse_start(arg, loop, on_second_life, NULL);
+}
+
+static void a_pulse_of_nobody(void **state)
+{
+    (void)state;
+    struct loop_pulse *mortal = malloc(sizeof *mortal), second;
+    struct loop_timer *t = loop_timer_new(loop, start_again, &second);
+    ticks = 0;
+    loop_pulse_start(mortal, loop, on_last_beat, mortal);
+    loop_timer_start(t, 1500, 0);
+    run();
+    assert_int_equal(ticks, 1);
+    loop_pulse_stop(&second);
+    loop_timer_free(t);
+}
+
 static void on_signal(void *arg, int signum)
 {
     *(int *)arg = signum;
@@ -304,6 +403,8 @@ int main(void)
         TEST(tasks_follow_timers_and_each_other),
         TEST(timers_are_used_again),
         TEST(a_stopped_loop_runs_again),
+        TEST(a_pulse_tells_all_in_one_turn),
+        TEST(a_pulse_of_nobody),
         TEST(signals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
