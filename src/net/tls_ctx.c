@@ -65,6 +65,10 @@ static struct tls_ctx *ctx_new(bool server)
     /* Our write queue may move while a record waits, and idle connections should not hold buffers of 64 KiB. */
     SSL_CTX_set_mode(ctx->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                    SSL_MODE_RELEASE_BUFFERS);
+    /* Nobody resumes a TLS session: the tickets for it would cost each handshake, and memory for as long as a connection lasts. */
+    SSL_CTX_set_session_cache_mode(ctx->ssl, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_num_tickets(ctx->ssl, 0);
+    SSL_CTX_set_options(ctx->ssl, SSL_OP_NO_TICKET);
     SSL_CTX_set_read_ahead(ctx->ssl, 1);
     SSL_CTX_set_default_read_buffer_len(ctx->ssl, READ_AHEAD);
     return ctx;
