@@ -415,9 +415,10 @@ struct side_fields {
     int64_t silent_ms;        /* -1: it never said anything */
 };
 
-static void side_fields(struct side_fields *f, const struct bgp_watch_side *side, int64_t now)
+static void side_fields(struct side_fields *f, const struct bgp_watch *seen,
+                        const struct bgp_watch_side *side, int64_t now)
 {
-    f->notification = bgp_watch_notification_text(side, f->text);
+    f->notification = bgp_watch_notification_text(seen, side, f->text);
     f->silent_ms = side->message.mono_ms == 0 ? -1 : now - side->message.mono_ms;
 }
 
@@ -433,8 +434,8 @@ static void log_ended(struct device *d, const struct ending *e)
     struct side_fields up, down;
     int64_t now = clock_mono_ms();
     int64_t established = seen->established.mono_ms == 0 ? 0 : now - seen->established.mono_ms;
-    side_fields(&up, &seen->out, now);
-    side_fields(&down, &seen->in, now);
+    side_fields(&up, seen, &seen->out, now);
+    side_fields(&down, seen, &seen->in, now);
     log_info("session ended", WHO(d, n), LOG_STR("ended-by", ending_by_name(e->by)),
              LOG_STR("reason", e->reason), LOG_STR("cause", ending_cause_name(e->cause)),
              LOG_NUM("duration-ms", now - d->accepted_ms), LOG_NUM("established-ms", established),

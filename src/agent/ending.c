@@ -81,7 +81,7 @@ void ending_of(struct ending *e, const struct session *s, enum session_todo how,
                             : ENDING_DEVICE_FIN,
             "");
         snprintf(e->reason, sizeof e->reason, "the %s sent NOTIFICATION %s", router ? "router" : "target",
-                 bgp_watch_notification_text(first, text));
+                 bgp_watch_notification_text(&s->seen, first, text));
         return;
     }
     /* Our half of the call was closed because the router had gone; where it was not, the target was first. */

@@ -130,13 +130,12 @@ static void add_counts(struct record_counts *to, const struct record_session *s)
     to->established += s->seen->established.mono_ms != 0;
 }
 
-static void add_notification(struct record_past *r, bool down, const struct bgp_watch_side *side)
+static void add_notification(struct record_past *r, bool down, const struct bgp_peek *side)
 {
-    struct bgp_notification n;
-    if (!bgp_peek_notification(&side->peek, &n))
+    if (!side->have_notification)
         return;
     struct record_notification *kind = r->notifications, *end = kind + r->n_notifications;
-    while (kind < end && (kind->down != down || kind->code != n.code || kind->subcode != n.subcode) &&
+    while (kind < end && (kind->down != down || kind->code != side->code || kind->subcode != side->subcode) &&
            !(kind->others && kind->down == down))
         kind++;
     if (kind == end) {
@@ -145,8 +144,8 @@ static void add_notification(struct record_past *r, bool down, const struct bgp_
         r->n_notifications++;
         *kind = (struct record_notification){.down = down, .others = others};
         if (!others) {
-            kind->code = n.code;
-            kind->subcode = n.subcode;
+            kind->code = side->code;
+            kind->subcode = side->subcode;
         }
     }
     kind->count++;
@@ -173,8 +172,8 @@ void records_end(struct records *rs, struct record *r, const struct record_sessi
     struct record_past *past = past_of(r);
     if (past) {
         add_counts(&past->counts, session);
-        add_notification(past, false, &session->seen->out);
-        add_notification(past, true, &session->seen->in);
+        add_notification(past, false, &session->seen->out.peek);
+        add_notification(past, true, &session->seen->in.peek);
     }
     learn(r, session->seen);
     if (--r->sessions == 0)

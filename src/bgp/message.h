@@ -13,9 +13,10 @@
  * from.
  */
 
-#define BGP_HEADER_LEN   19
+#define BGP_HEADER_LEN 19
+#define BGP_MARKER_LEN 16 /* the header begins with so many bytes of ones */
 /* The shortest UPDATE: two empty lists (RFC 4271 section 4.3). */
-#define BGP_UPDATE_MIN 23
+#define BGP_UPDATE_MIN   23
 #define BGP_MAX          4096  /* longest message, RFC 4271 section 4.1 */
 #define BGP_MAX_EXTENDED 65535 /* with the capability of RFC 8654 */
 #define BGP_AS_TRANS     23456 /* stands in a 2-octet field for an AS that does not fit, RFC 6793 */

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-_Static_assert(sizeof(struct bgp_peek) <= 256, "it lies in every session twice");
+_Static_assert(sizeof(struct bgp_peek) <= 80, "it lies in every session twice");
 
 /*
  * An OPEN is read byte by byte, so that no more than its last four bytes have to be kept, however long it is.
@@ -135,24 +135,38 @@ static void open_bytes(struct bgp_peek *p, const uint8_t *bytes, size_t n)
     }
 }
 
-static void notification_bytes(struct bgp_peek *p, const uint8_t *bytes, size_t n)
+/* A NOTIFICATION's steps: its code, its subcode, the first byte of its data, the others. */
+enum { STEP_CODE, STEP_SUBCODE, STEP_FIRST_DATA, STEP_DATA };
+
+static void notification_bytes(struct bgp_peek *p, struct bgp_peek_data *data, uint8_t who,
+                               const uint8_t *bytes, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        if (p->step == 0)
+        if (p->step == STEP_CODE) {
             p->code = bytes[i];
-        else if (p->step == 1)
+            p->step = STEP_SUBCODE;
+            continue;
+        }
+        if (p->step == STEP_SUBCODE) {
             p->subcode = bytes[i];
-        else if (p->data_len < BGP_PEEK_DATA_MAX)
-            p->data[p->data_len++] = bytes[i];
-        else
-            return;
-        if (p->step < 2 && ++p->step == 2)
             p->have_notification = true;
+            p->step = STEP_FIRST_DATA;
+            continue;
+        }
+        if (p->step == STEP_FIRST_DATA) {
+            *data = (struct bgp_peek_data){.who = who};
+            p->step = STEP_DATA;
+        }
+        /* No longer ours: the other side has begun to say something, too. */
+        if (data->who != who || data->len >= BGP_PEEK_DATA_MAX)
+            return;
+        data->bytes[data->len++] = bytes[i];
     }
 }
 
 /* A header is complete. False: the stream is not BGP. */
-static bool begin_message(struct bgp_peek *p, const uint8_t header[static BGP_HEADER_LEN])
+static bool begin_message(struct bgp_peek *p, struct bgp_peek_data *data, uint8_t who,
+                          const uint8_t header[static BGP_HEADER_LEN])
 {
     struct bgp_header h;
     struct bgp_fault fault;
@@ -171,31 +185,42 @@ static bool begin_message(struct bgp_peek *p, const uint8_t header[static BGP_HE
         want(p, STEP_VERSION, 1);
     } else if (p->type == BGP_NOTIFICATION) {
         p->have_notification = false;
-        p->data_len = 0;
-        p->step = 0;
+        p->step = STEP_CODE;
+        if (data->who == who)
+            data->who = 0;
     }
     return true;
 }
 
 /* Takes what there is of a header; returns how many bytes that was. */
-static size_t header_bytes(struct bgp_peek *p, const uint8_t *bytes, size_t n, uint32_t *messages)
+static size_t header_bytes(struct bgp_peek *p, struct bgp_peek_data *data, uint8_t who, const uint8_t *bytes,
+                           size_t n, uint32_t *messages)
 {
     if (p->header_len == 0 && n >= BGP_HEADER_LEN) {
-        *messages += begin_message(p, bytes);
+        *messages += begin_message(p, data, who, bytes);
         return BGP_HEADER_LEN;
     }
     /* This memory may come from a process that was killed in the middle of anything. */
     if (p->header_len >= BGP_HEADER_LEN)
         p->header_len = 0;
-    size_t room = BGP_HEADER_LEN - p->header_len;
-    size_t take = n < room ? n : room;
-    memcpy(p->header + p->header_len, bytes, take);
-    p->header_len = (uint8_t)(p->header_len + take);
-    if (p->header_len == BGP_HEADER_LEN) {
-        p->header_len = 0;
-        *messages += begin_message(p, p->header);
+    /* The marker is looked at as it comes and not kept. */
+    size_t taken = 0;
+    while (taken < n && p->header_len < BGP_HEADER_LEN) {
+        uint8_t byte = bytes[taken++];
+        if (p->header_len >= BGP_MARKER_LEN)
+            p->header[p->header_len - BGP_MARKER_LEN] = byte;
+        else if (byte != 0xff)
+            p->unparsable = true;
+        p->header_len++;
     }
-    return take;
+    if (p->header_len == BGP_HEADER_LEN && !p->unparsable) {
+        uint8_t header[BGP_HEADER_LEN];
+        memset(header, 0xff, BGP_MARKER_LEN);
+        memcpy(header + BGP_MARKER_LEN, p->header, sizeof p->header);
+        p->header_len = 0;
+        *messages += begin_message(p, data, who, header);
+    }
+    return taken;
 }
 
 /*
@@ -223,7 +248,8 @@ static size_t pass_whole(struct bgp_peek *p, const uint8_t *bytes, size_t n, uin
     return at;
 }
 
-uint32_t bgp_peek_feed(struct bgp_peek *p, const uint8_t *bytes, size_t n)
+uint32_t bgp_peek_feed(struct bgp_peek *p, struct bgp_peek_data *data, uint8_t who, const uint8_t *bytes,
+                       size_t n)
 {
     uint32_t messages = 0;
     while (n > 0 && !p->unparsable) {
@@ -231,13 +257,13 @@ uint32_t bgp_peek_feed(struct bgp_peek *p, const uint8_t *bytes, size_t n)
         if (p->body_left == 0) {
             take = p->header_len == 0 ? pass_whole(p, bytes, n, &messages) : 0;
             if (take == 0)
-                take = header_bytes(p, bytes, n, &messages);
+                take = header_bytes(p, data, who, bytes, n, &messages);
         } else {
             take = n < p->body_left ? n : p->body_left;
             if (p->type == BGP_OPEN)
                 open_bytes(p, bytes, take);
             else if (p->type == BGP_NOTIFICATION)
-                notification_bytes(p, bytes, take);
+                notification_bytes(p, data, who, bytes, take);
             p->body_left = (uint16_t)(p->body_left - take);
             if (p->body_left == 0 && p->type == BGP_OPEN && !p->unparsable)
                 p->have_open = true;
@@ -248,11 +274,12 @@ uint32_t bgp_peek_feed(struct bgp_peek *p, const uint8_t *bytes, size_t n)
     return messages;
 }
 
-bool bgp_peek_notification(const struct bgp_peek *p, struct bgp_notification *n)
+bool bgp_peek_notification(const struct bgp_peek *p, const struct bgp_peek_data *data, uint8_t who,
+                           struct bgp_notification *n)
 {
     if (!p->have_notification)
         return false;
-    size_t len = p->data_len <= BGP_PEEK_DATA_MAX ? p->data_len : BGP_PEEK_DATA_MAX;
-    bgp_notification_set(n, p->code, p->subcode, p->data, len);
+    size_t len = data->who != who ? 0 : data->len < BGP_PEEK_DATA_MAX ? data->len : BGP_PEEK_DATA_MAX;
+    bgp_notification_set(n, p->code, p->subcode, data->bytes, len);
     return true;
 }

@@ -3,17 +3,24 @@
 #include <stdio.h>
 #include <string.h>
 
-void bgp_watch_feed(struct bgp_watch *w, struct bgp_watch_side *side, const uint8_t *bytes, size_t n)
+/* Which of the two watchers of w->data a side is. */
+static uint8_t who(const struct bgp_watch *w, const struct bgp_watch_side *side)
+{
+    return side == &w->out ? 1 : 2;
+}
+
+void bgp_watch_feed(struct bgp_watch *w, struct bgp_watch_side *side, const uint8_t *bytes, size_t n,
+                    const struct bgp_watch_time *now)
 {
     bool had = side->peek.have_notification;
     uint64_t notifications = side->peek.messages[BGP_NOTIFICATION];
-    if (bgp_peek_feed(&side->peek, bytes, n) > 0)
-        side->message = w->now;
+    if (bgp_peek_feed(&side->peek, &w->data, who(w, side), bytes, n) > 0)
+        side->message = *now;
     /* It counts when its codes are there, which may be a read later than its header. */
     if (side->peek.have_notification && (!had || side->peek.messages[BGP_NOTIFICATION] != notifications))
-        side->notification = w->now;
+        side->notification = *now;
     if (w->established.mono_ms == 0 && bgp_watch_state(w) == BGP_WATCH_ESTABLISHED)
-        w->established = w->now;
+        w->established = *now;
 }
 
 static bool confirmed(const struct bgp_watch_side *side)
@@ -59,12 +66,18 @@ uint64_t bgp_watch_messages(const struct bgp_watch_side *side)
     return sum;
 }
 
-const char *bgp_watch_notification_text(const struct bgp_watch_side *side,
+bool bgp_watch_notification(const struct bgp_watch *w, const struct bgp_watch_side *side,
+                            struct bgp_notification *n)
+{
+    return bgp_peek_notification(&side->peek, &w->data, who(w, side), n);
+}
+
+const char *bgp_watch_notification_text(const struct bgp_watch *w, const struct bgp_watch_side *side,
                                         char out[static BGP_WATCH_TEXT_MAX])
 {
     struct bgp_notification n;
     char name[BGP_NAME_MAX], text[BGP_SHUTDOWN_TEXT_MAX];
-    if (!bgp_peek_notification(&side->peek, &n))
+    if (!bgp_watch_notification(w, side, &n))
         return NULL;
     bgp_notification_name(&n, name);
     /* The colon is for the text: "Cease: Hard Reset" becomes "Cease/Hard Reset". */

@@ -11,7 +11,7 @@
  * when each of them was last heard, and the last NOTIFICATION of each. For the operator's eyes only.
  *
  * Plain memory without pointers, like the two watchers inside; a zeroed struct is ready. It asks no clock:
- * whoever feeds it sets `now` before, once for all the messages that came together.
+ * whoever feeds it says what time it is.
  */
 
 /* A point in time twice: to count from (CLOCK_MONOTONIC, milliseconds) and to show (nanoseconds since 1970).
@@ -29,7 +29,7 @@ struct bgp_watch_side {
 struct bgp_watch {
     struct bgp_watch_side out, in;     /* as in relay/session: out of the TCP side, into it */
     struct bgp_watch_time established; /* never taken back: the end is told by the NOTIFICATION or by TCP */
-    struct bgp_watch_time now;
+    struct bgp_peek_data data;         /* of the NOTIFICATION that had some: of the later one, if both had */
 };
 
 /* The states of RFC 4271 section 8.2.2, as far as they show from outside. */
@@ -43,7 +43,8 @@ enum bgp_watch_state {
 };
 
 /* Takes the next n bytes of w->out or w->in (`side`), cut in any way. */
-void bgp_watch_feed(struct bgp_watch *w, struct bgp_watch_side *side, const uint8_t *bytes, size_t n);
+void bgp_watch_feed(struct bgp_watch *w, struct bgp_watch_side *side, const uint8_t *bytes, size_t n,
+                    const struct bgp_watch_time *now);
 
 enum bgp_watch_state bgp_watch_state(const struct bgp_watch *w);
 /* "idle", "connect", "opensent", "openconfirm", "established": also the label `state` of metrics. */
@@ -56,13 +57,17 @@ int bgp_watch_hold_time(const struct bgp_watch *w);
 /* All messages of one direction. */
 uint64_t bgp_watch_messages(const struct bgp_watch_side *side);
 
+/* The last NOTIFICATION of w->out or w->in (`side`): see bgp_peek_notification(). False: there was none. */
+bool bgp_watch_notification(const struct bgp_watch *w, const struct bgp_watch_side *side,
+                            struct bgp_notification *n);
+
 /* Long enough for names and the longest text that is kept. */
 #define BGP_WATCH_TEXT_MAX (BGP_NAME_MAX + BGP_SHUTDOWN_TEXT_MAX)
 /*
- * The last NOTIFICATION in words: "Cease/Administrative Shutdown: maintenance". The text behind the colon is
+ * The same in words: "Cease/Administrative Shutdown: maintenance". The text behind the colon is
  * the other operator's (RFC 9003), fit for a log line. NULL: there was none.
  */
-const char *bgp_watch_notification_text(const struct bgp_watch_side *side,
+const char *bgp_watch_notification_text(const struct bgp_watch *w, const struct bgp_watch_side *side,
                                         char out[static BGP_WATCH_TEXT_MAX]);
 
 #endif

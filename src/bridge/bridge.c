@@ -163,10 +163,9 @@ void bridge_accept(struct bridge *b, struct grpc_call *call, const struct kv *me
 }
 
 /* For what the session watches: one look at the clock for all the messages in these bytes. */
-static void see_time(struct bridge *b)
+static struct bgp_watch_time time_seen(const struct bridge *b)
 {
-    b->s->seen.now =
-        (struct bgp_watch_time){.mono_ms = loop_now_ms(b->pool->loop), .wall_ns = clock_wall_ns()};
+    return (struct bgp_watch_time){.mono_ms = loop_now_ms(b->pool->loop), .wall_ns = clock_wall_ns()};
 }
 
 /* --- what the call tells --- */
@@ -188,8 +187,8 @@ static void on_message_begin(void *arg, uint32_t len)
 static void on_message_bytes(void *arg, const uint8_t *p, size_t n)
 {
     struct bridge *b = arg;
-    see_time(b);
-    size_t done = session_message_bytes(b->s, b->pool->arena, p, n);
+    struct bgp_watch_time now = time_seen(b);
+    size_t done = session_message_bytes(b->s, b->pool->arena, p, n, &now);
     if (done == SIZE_MAX)
         done = n; /* the session is being killed: its window does not matter any more */
     else
@@ -269,16 +268,16 @@ static void give_credit(struct bridge *b, size_t n)
 void bridge_received(struct bridge *b, const struct iovec *iov, size_t n)
 {
     b->pool->bytes[OUT] += n;
-    see_time(b);
-    session_tcp_read(b->s, b->pool->arena, iov, n);
+    struct bgp_watch_time now = time_seen(b);
+    session_tcp_read(b->s, b->pool->arena, iov, n, &now);
     if (b->call)
         grpc_call_offer(b->call, n);
 }
 
 bool bridge_put(struct bridge *b, const void *p, size_t n)
 {
-    see_time(b);
-    if (!session_tcp_put(b->s, b->pool->arena, p, n))
+    struct bgp_watch_time now = time_seen(b);
+    if (!session_tcp_put(b->s, b->pool->arena, p, n, &now))
         return false;
     b->pool->bytes[OUT] += n;
     if (b->call)

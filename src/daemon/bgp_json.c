@@ -31,18 +31,18 @@ static json_t *router_id(const struct bgp_peek *p)
                         : json_null();
 }
 
-static json_t *notification(const struct bgp_watch_side *side)
+static json_t *notification(const struct bgp_watch *w, const struct bgp_watch_side *side)
 {
     struct bgp_notification n;
     char name[BGP_NAME_MAX], text[BGP_SHUTDOWN_TEXT_MAX];
-    if (!bgp_peek_notification(&side->peek, &n))
+    if (!bgp_watch_notification(w, side, &n))
         return json_null();
     bgp_shutdown_text(&n, text);
     return json_pack("{s:o, s:s, s:i, s:i, s:s}", "Time", api_json_time(side->notification.wall_ns), "Name",
                      bgp_notification_name(&n, name), "Code", n.code, "Subcode", n.subcode, "Text", text);
 }
 
-static json_t *side_json(const struct bgp_watch_side *side)
+static json_t *side_json(const struct bgp_watch *w, const struct bgp_watch_side *side)
 {
     const struct bgp_peek *p = &side->peek;
     json_t *messages = json_object();
@@ -52,7 +52,7 @@ static json_t *side_json(const struct bgp_watch_side *side)
                      "RouterID", router_id(p), "HoldTime", known(p->have_open, p->hold_time), "Readable",
                      !p->unparsable, "LastMessage", api_json_time(side->message.wall_ns),
                      "MsSinceLastMessage", api_json_since(side->message.mono_ms), "Messages", messages,
-                     "LastNotification", notification(side));
+                     "LastNotification", notification(w, side));
 }
 
 json_t *bgp_json_brief(const struct bgp_watch *w, const struct bgp_watch_side *router)
@@ -69,7 +69,7 @@ json_t *bgp_json(const struct bgp_watch *w, const struct bgp_watch_side *router,
                  const struct bgp_watch_side *target)
 {
     json_t *json = bgp_json_brief(w, router);
-    json_object_set_new(json, "Router", side_json(router));
-    json_object_set_new(json, "Target", side_json(target));
+    json_object_set_new(json, "Router", side_json(w, router));
+    json_object_set_new(json, "Target", side_json(w, target));
     return json;
 }

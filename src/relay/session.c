@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+_Static_assert(sizeof(struct session) <= 640, "what an idle session weighs; slots come in steps of 64 bytes");
 _Static_assert(SESSION_OUT_MAX <= (RING_IOV - 1) * ARENA_BLOCK, "one read can fill the out ring");
 
 void session_init(struct session *s, enum session_role role, const struct uuid *id, const struct addr *device,
@@ -25,22 +26,24 @@ size_t session_tcp_wants(const struct session *s)
     return SESSION_OUT_MAX - s->out.len;
 }
 
-void session_tcp_read(struct session *s, struct arena *a, const struct iovec *iov, size_t n)
+void session_tcp_read(struct session *s, struct arena *a, const struct iovec *iov, size_t n,
+                      const struct bgp_watch_time *now)
 {
     size_t left = n;
     for (int i = 0; left > 0; i++) {
         size_t part = iov[i].iov_len < left ? iov[i].iov_len : left;
-        bgp_watch_feed(&s->seen, &s->seen.out, iov[i].iov_base, part);
+        bgp_watch_feed(&s->seen, &s->seen.out, iov[i].iov_base, part, now);
         left -= part;
     }
     ring_filled(&s->out, a, n);
 }
 
-bool session_tcp_put(struct session *s, struct arena *a, const void *p, size_t n)
+bool session_tcp_put(struct session *s, struct arena *a, const void *p, size_t n,
+                     const struct bgp_watch_time *now)
 {
     if (!ring_append(&s->out, a, p, n))
         return false;
-    bgp_watch_feed(&s->seen, &s->seen.out, p, n);
+    bgp_watch_feed(&s->seen, &s->seen.out, p, n, now);
     return true;
 }
 
@@ -104,7 +107,8 @@ void session_message_begin(struct session *s, uint32_t len)
     s->decoder = (struct data_decoder){.length = len};
 }
 
-size_t session_message_bytes(struct session *s, struct arena *a, const uint8_t *p, size_t n)
+size_t session_message_bytes(struct session *s, struct arena *a, const uint8_t *p, size_t n,
+                             const struct bgp_watch_time *now)
 {
     const uint8_t *end = p + n, *payload;
     size_t len, done = n;
@@ -121,7 +125,7 @@ size_t session_message_bytes(struct session *s, struct arena *a, const uint8_t *
             /* Being killed: these may be bytes behind a gap, which nobody must get. */
             if (s->tcp_broken || s->over || s->kill_due)
                 break;
-            bgp_watch_feed(&s->seen, &s->seen.in, payload, len);
+            bgp_watch_feed(&s->seen, &s->seen.in, payload, len, now);
             if (!ring_append(&s->in, a, payload, len)) {
                 session_kill(s);
                 return SIZE_MAX;

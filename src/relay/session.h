@@ -76,14 +76,13 @@ struct session {
     bool over : 1;      /* CLOSE or ABORT was named */
 
     struct ring out, in;
+    uint32_t tx_payload; /* payload bytes of the message being written that are still in the out ring */
+    uint8_t tx_header[DATA_HEADER_MAX], tx_header_len, tx_header_at;
     struct session_traffic sent, received;              /* messages over the streams, all in sum */
     struct session_counts sent_before, received_before; /* what they were when the call that is open began */
     struct data_decoder decoder;
-    uint32_t tx_payload; /* payload bytes of the message being written that are still in the out ring */
-    uint8_t tx_header[DATA_HEADER_MAX], tx_header_len, tx_header_at;
 
-    struct bgp_watch
-        seen; /* BGP as it passes, for the operator's eyes; the owner sets seen.now before it tells of bytes */
+    struct bgp_watch seen; /* BGP as it passes, for the operator's eyes */
 };
 
 /* The most bytes the out ring holds: then the TCP side is not read any more and TCP tells the sender. */
@@ -104,10 +103,12 @@ void session_release(struct session *s, struct arena *a);
 
 /* Whether bytes should be read from TCP, and how many at most. */
 size_t session_tcp_wants(const struct session *s);
-/* n bytes were read into memory from ring_room(&s->out); see ring.h. */
-void session_tcp_read(struct session *s, struct arena *a, const struct iovec *iov, size_t n);
+/* n bytes were read, `now`, into memory from ring_room(&s->out); see ring.h. */
+void session_tcp_read(struct session *s, struct arena *a, const struct iovec *iov, size_t n,
+                      const struct bgp_watch_time *now);
 /* The same for bytes that lie elsewhere: copies them, all or (without memory for rings) none. */
-bool session_tcp_put(struct session *s, struct arena *a, const void *p, size_t n);
+bool session_tcp_put(struct session *s, struct arena *a, const void *p, size_t n,
+                     const struct bgp_watch_time *now);
 /* TCP gave its FIN. */
 void session_tcp_eof(struct session *s);
 /* TCP was reset: nothing can be read or written. Returns how many bytes meant for it are now dropped (window credit). */
@@ -138,7 +139,8 @@ struct session_counters session_counters(const struct session *s);
  * session_tcp_wrote(). It returns SIZE_MAX, and an ABORT is due, when the bytes are no protobuf message or memory ran out.
  */
 void session_message_begin(struct session *s, uint32_t len);
-size_t session_message_bytes(struct session *s, struct arena *a, const uint8_t *p, size_t n);
+size_t session_message_bytes(struct session *s, struct arena *a, const uint8_t *p, size_t n,
+                             const struct bgp_watch_time *now);
 /* False: the message was cut short; an ABORT is due. */
 bool session_message_end(struct session *s);
 

@@ -75,6 +75,7 @@ static void on_call_lost(void *arg, const struct grpc_status *status)
 static void log_ended(const struct registry_session *s, const char *reason)
 {
     const struct session *session = bridge_session(s->bridge);
+    const struct bgp_watch *seen = &session->seen;
     struct names n = names_of(s);
     char up[BGP_WATCH_TEXT_MAX], down[BGP_WATCH_TEXT_MAX];
     log_info("session ended", WHO(s, n), LOG_STR("reason", reason),
@@ -82,8 +83,8 @@ static void log_ended(const struct registry_session *s, const char *reason)
              LOG_NUM("bytes-up", session->received.bytes), LOG_NUM("bytes-down", session->sent.bytes),
              LOG_NUM("messages-up", session->received.messages),
              LOG_NUM("messages-down", session->sent.messages), LOG_NUM("streams", s->streams),
-             LOG_STR("notification-up", bgp_watch_notification_text(&session->seen.in, up)),
-             LOG_STR("notification-down", bgp_watch_notification_text(&session->seen.out, down)));
+             LOG_STR("notification-up", bgp_watch_notification_text(seen, &seen->in, up)),
+             LOG_STR("notification-down", bgp_watch_notification_text(seen, &seen->out, down)));
 }
 
 static void on_over(void *arg, enum session_todo how)

@@ -33,6 +33,9 @@ struct wire {
     uint64_t credit; /* how many payload bytes more may be sent */
 };
 
+/* When bytes are seen in passing: nothing here asks. */
+static const struct bgp_watch_time now;
+
 struct side {
     struct session *s;
     uint32_t slot;
@@ -129,7 +132,7 @@ static void tcp_read(struct run *run, int i)
         pattern_fill((uint64_t)i, d->tcp_read + at, iov[k].iov_base, part);
         at += part;
     }
-    session_tcp_read(d->s, run->a, iov, at);
+    session_tcp_read(d->s, run->a, iov, at, &now);
     d->tcp_read += at;
     CHECK(run, d->s->out.len <= SESSION_OUT_MAX);
 }
@@ -252,7 +255,7 @@ static void call_receive(struct run *run, int i)
         break;
     case BYTES: {
         size_t n = 1 + rng_size(&run->r, e->n - 1);
-        size_t done = session_message_bytes(d->s, run->a, w->bytes + w->head, n);
+        size_t done = session_message_bytes(d->s, run->a, w->bytes + w->head, n, &now);
         CHECK(run, done <= n);
         w->credit += done;
         w->head += n;

@@ -23,9 +23,9 @@ static void open_both(int64_t ms)
     struct bgp_open o = {.asn = 65001, .hold_time = 9, .router_id = {10, 0, 0, 1}};
     uint8_t bytes[BGP_OPEN_MAX];
     size_t len = bgp_open_encode(&o, bytes);
-    s.seen.now.mono_ms = ms;
-    bgp_watch_feed(&s.seen, &s.seen.out, bytes, len);
-    bgp_watch_feed(&s.seen, &s.seen.in, bytes, len);
+    struct bgp_watch_time now = {.mono_ms = ms};
+    bgp_watch_feed(&s.seen, &s.seen.out, bytes, len, &now);
+    bgp_watch_feed(&s.seen, &s.seen.in, bytes, len, &now);
 }
 
 static void notify(struct bgp_watch_side *side, unsigned code, unsigned subcode, const char *text, int64_t ms)
@@ -33,8 +33,8 @@ static void notify(struct bgp_watch_side *side, unsigned code, unsigned subcode,
     uint8_t data[BGP_SHUTDOWN_DATA_MAX], bytes[300];
     struct bgp_notification n = {.code = (uint8_t)code, .subcode = (uint8_t)subcode, .data = data};
     n.data_len = text ? bgp_shutdown_data(text, data) : 0;
-    s.seen.now.mono_ms = ms;
-    bgp_watch_feed(&s.seen, side, bytes, bgp_notification_encode(&n, bytes, sizeof bytes));
+    struct bgp_watch_time now = {.mono_ms = ms};
+    bgp_watch_feed(&s.seen, side, bytes, bgp_notification_encode(&n, bytes, sizeof bytes), &now);
 }
 
 static void check(enum session_todo how, enum ending_by by, enum ending_cause cause, const char *reason)
@@ -118,12 +118,12 @@ static void silence_beyond_the_hold_time_is_told(void **state)
     uint8_t keepalive[BGP_HEADER_LEN];
     open_both(500);
     bgp_keepalive_encode(keepalive);
-    s.seen.now.mono_ms = 8000;
-    bgp_watch_feed(&s.seen, &s.seen.in, keepalive, sizeof keepalive);
+    struct bgp_watch_time now = {.mono_ms = 8000};
+    bgp_watch_feed(&s.seen, &s.seen.in, keepalive, sizeof keepalive, &now);
     s.tcp_eof = s.tcp_broken = true;
     check(SESSION_CLOSE, ENDING_BY_ROUTER, ENDING_DEVICE_RESET,
           "the router reset the connection, 9 s after the last BGP message of the router (hold time 9 s)");
-    bgp_watch_feed(&s.seen, &s.seen.out, keepalive, sizeof keepalive);
+    bgp_watch_feed(&s.seen, &s.seen.out, keepalive, sizeof keepalive, &now);
     check(SESSION_CLOSE, ENDING_BY_ROUTER, ENDING_DEVICE_RESET, "the router reset the connection");
 }
 

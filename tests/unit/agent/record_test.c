@@ -41,8 +41,8 @@ static void feed(struct bgp_watch_side *side, unsigned code, unsigned subcode)
 {
     uint8_t bytes[64];
     struct bgp_notification n = {.code = (uint8_t)code, .subcode = (uint8_t)subcode};
-    seen.now = (struct bgp_watch_time){.mono_ms = 5, .wall_ns = 500};
-    bgp_watch_feed(&seen, side, bytes, bgp_notification_encode(&n, bytes, sizeof bytes));
+    struct bgp_watch_time now = {.mono_ms = 5, .wall_ns = 500};
+    bgp_watch_feed(&seen, side, bytes, bgp_notification_encode(&n, bytes, sizeof bytes), &now);
 }
 
 static struct record *session_with(struct addr a, unsigned code, unsigned subcode, bool down)

@@ -7,6 +7,9 @@
  * The rules of docs/protocol.md, parts 1 and 2, on one session; the other end is played by the test. What
  * both roles have in common is tested for both.
  */
+/* When things are seen in BGP: the tests of bgp/watch look at that. */
+static const struct bgp_watch_time now = {.mono_ms = 1000, .wall_ns = 1000000000};
+
 struct fixture {
     struct arena *a;
     uint32_t slot;
@@ -84,7 +87,7 @@ static void tcp_read(struct fixture *f, size_t n)
             pattern_fill(1, f->out_in + at, iov[i].iov_base, here);
             at += here;
         }
-        session_tcp_read(f->s, f->a, iov, part);
+        session_tcp_read(f->s, f->a, iov, part, &now);
         f->out_in += part;
         n -= part;
     }
@@ -169,7 +172,7 @@ static size_t receive(struct fixture *f, uint32_t n, enum data_action action)
     for (size_t at = 0; at < len;) {
         size_t part = 1 + rng_size(&r, 5000);
         part = part < len - at ? part : len - at;
-        size_t done = session_message_bytes(f->s, f->a, msg + at, part);
+        size_t done = session_message_bytes(f->s, f->a, msg + at, part, &now);
         assert_true(done <= part);
         credit += done;
         at += part;
@@ -285,7 +288,7 @@ static void a_read_may_fill_the_last_block(void **state)
     for (int i = 0; i < pieces; i++)
         room += iov[i].iov_len;
     assert_in_range(room, 10, ARENA_BLOCK + 9);
-    session_tcp_read(s, f->a, iov, room);
+    session_tcp_read(s, f->a, iov, room, &now);
     assert_int_equal(session_tcp_wants(s), 0);
 }
 
@@ -305,14 +308,14 @@ static void a_session_is_plain_memory(void **state)
     size_t header = data_msg_header(half, 60);
     pattern_fill(2, 50000, half + header, 60);
     session_message_begin(s, (uint32_t)header + 60);
-    session_message_bytes(s, f->a, half, 40);
+    session_message_bytes(s, f->a, half, 40, &now);
     uint32_t other = arena_slot_get(f->a);
     struct session *moved = arena_slot(f->a, other);
     memcpy(moved, s, sizeof *s);
     memset(s, 0xee, sizeof *s);
     f->s = moved;
     f->slot = other;
-    session_message_bytes(moved, f->a, half + 40, header + 60 - 40);
+    session_message_bytes(moved, f->a, half + 40, header + 60 - 40, &now);
     assert_true(session_message_end(moved));
     session_message_write(moved, f->a, msg + 1000, (size_t)len - 1000);
     assert_u64_equal(pattern_check(1, 0, msg + 4, (size_t)len - 4), (uint64_t)len - 4);
@@ -532,8 +535,8 @@ static void garbage_kills(void **state)
     {
         struct session *s = begin(f, role);
         session_message_begin(s, 4);
-        assert_int_equal(session_message_bytes(s, f->a, (const uint8_t *)"\x0f", 1), SIZE_MAX);
-        assert_int_equal(session_message_bytes(s, f->a, (const uint8_t *)"\x12\x01x", 3), SIZE_MAX);
+        assert_int_equal(session_message_bytes(s, f->a, (const uint8_t *)"\x0f", 1, &now), SIZE_MAX);
+        assert_int_equal(session_message_bytes(s, f->a, (const uint8_t *)"\x12\x01x", 3, &now), SIZE_MAX);
         assert_false(session_message_end(s));
         assert_int_equal(say(f), KILL);
         assert_int_equal(todo(f), SESSION_ABORT);
@@ -541,7 +544,7 @@ static void garbage_kills(void **state)
         /* A field that claims more than its message has: known before one byte of it is let through. */
         s = begin(f, role);
         session_message_begin(s, 4);
-        assert_int_equal(session_message_bytes(s, f->a, (const uint8_t *)"\x12\x03xx", 4), SIZE_MAX);
+        assert_int_equal(session_message_bytes(s, f->a, (const uint8_t *)"\x12\x03xx", 4, &now), SIZE_MAX);
         assert_int_equal(s->in.len, 0);
         assert_true(s->malformed);
         assert_int_equal(say(f), KILL);
@@ -549,7 +552,7 @@ static void garbage_kills(void **state)
 
         s = begin(f, role);
         session_message_begin(s, 4);
-        assert_int_equal(session_message_bytes(s, f->a, (const uint8_t *)"\x12\x02x", 3), 2);
+        assert_int_equal(session_message_bytes(s, f->a, (const uint8_t *)"\x12\x02x", 3, &now), 2);
         assert_false(session_message_end(s)); /* cut short */
         assert_u64_equal(s->received.messages, 0);
         assert_int_equal(say(f), KILL);
@@ -566,8 +569,8 @@ static void running_out_of_memory_kills(void **state)
         static uint8_t msg[5 * ARENA_BLOCK];
         size_t header = data_msg_header(msg, sizeof msg - DATA_HEADER_MAX);
         session_message_begin(s, (uint32_t)(header + sizeof msg - DATA_HEADER_MAX));
-        assert_int_equal(session_message_bytes(s, f->a, msg, header), header);
-        assert_int_equal(session_message_bytes(s, f->a, msg + header, sizeof msg - DATA_HEADER_MAX),
+        assert_int_equal(session_message_bytes(s, f->a, msg, header, &now), header);
+        assert_int_equal(session_message_bytes(s, f->a, msg + header, sizeof msg - DATA_HEADER_MAX, &now),
                          SIZE_MAX);
         assert_int_equal(say(f), KILL);
         assert_int_equal(todo(f), SESSION_ABORT);
@@ -998,18 +1001,21 @@ static void bgp_is_watched_both_ways(void **state)
         struct iovec iov[RING_IOV];
         assert_true(ring_room(&s->out, f->a, 19, iov) > 0);
         memcpy(iov[0].iov_base, keepalive, 19);
-        session_tcp_read(s, f->a, iov, 19);
+        session_tcp_read(s, f->a, iov, 19, &now);
         assert_u64_equal(s->seen.out.peek.messages[BGP_KEEPALIVE], 1);
         assert_u64_equal(s->seen.in.peek.messages[BGP_KEEPALIVE], 0);
+        assert_int_equal(s->seen.out.message.mono_ms, now.mono_ms);
+        assert_int_equal(s->seen.in.message.mono_ms, 0);
         uint8_t msg[40];
         size_t header = data_msg_header(msg, 19);
         memcpy(msg + header, keepalive, 19);
         session_message_begin(s, (uint32_t)header + 19);
         for (size_t i = 0; i < header + 19; i++)
-            session_message_bytes(s, f->a, msg + i, 1);
+            session_message_bytes(s, f->a, msg + i, 1, &now);
         assert_true(session_message_end(s));
         assert_u64_equal(s->seen.in.peek.messages[BGP_KEEPALIVE], 1);
         assert_false(s->seen.in.peek.unparsable);
+        assert_int_equal(s->seen.in.message.mono_ms, now.mono_ms);
     }
 }
 
