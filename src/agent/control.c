@@ -574,7 +574,6 @@ struct control *control_new(const struct grpc_channel_config *channel, const str
     metrics_histogram_init_latency(&c->stats.heartbeat_rtt);
     metrics_histogram_init_latency(&c->stats.lookup);
     answers_init(&c->answers, random_u64());
-    backoff_init(&c->backoff);
     c->retry = loop_timer_new(c->loop, on_retry, c);
     c->heartbeat = loop_timer_new(c->loop, on_heartbeat, c);
     c->heartbeat_wait = loop_timer_new(c->loop, on_heartbeat_wait, c);

@@ -402,10 +402,12 @@ static void on_reopen(void *arg)
         d->quick_restarts = 0;
         backoff_reset(&d->backoff);
     }
-    if (d->quick_restarts++ < QUICK_RESTARTS_MAX)
+    if (d->quick_restarts < QUICK_RESTARTS_MAX) {
+        d->quick_restarts++;
         take_seat(d);
-    else
+    } else {
         retry_later(d, backoff_next(&d->backoff, random_u64()));
+    }
 }
 
 /* What a direction says in the line about a session's end. */
@@ -495,7 +497,6 @@ void device_accept(struct device_host *h, int fd, const struct addr *peer, const
     list_init(&d->seat.node);
     d->seat.ops = &seat_ops;
     d->seat.arg = d;
-    backoff_init(&d->backoff);
     list_append(&h->devices, &d->node);
     h->count++;
     ask(d);

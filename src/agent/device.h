@@ -59,28 +59,28 @@ struct device {
     uint64_t md5_id; /* of the TCP-MD5 key on the socket (struct keyring_entry); 0: none */
     struct addr peer, local;
     struct uuid session_id;
+    bool connected : 1;     /* the server's metadata of the Data call that is open has come */
+    bool denied_again : 1;  /* PERMISSION_DENIED on Data: Control is to be asked before the next try */
+    bool waited : 1;        /* for an answer of the target */
+    uint8_t quick_restarts; /* RESTARTs of calls that did not last long, since one did; up to the limit */
     int64_t accepted_wall_ns, accepted_ms;
     struct control_lookup *lookup; /* while ASKING, else NULL */
     struct uplink_seat seat;
-    struct bridge *bridge;    /* NULL while ASKING for the first time */
-    struct record *record;    /* of the device; NULL before it is allowed, or where none is kept */
-    uint32_t streams;         /* Data calls so far */
+    struct bridge *bridge; /* NULL while ASKING for the first time */
+    struct record *record; /* of the device; NULL before it is allowed, or where none is kept */
+    uint32_t streams;      /* Data calls so far */
+    struct backoff backoff;
     const char *kill_reason;  /* why we killed the session: a constant; NULL: we did not */
     struct loop_timer *retry; /* NULL: never needed so far */
-    struct backoff backoff;
-    unsigned quick_restarts; /* RESTARTs of calls that did not last long, since one did */
     /* Of the Data call that is open (or was last): */
-    bool connected; /* the server's metadata has come */
     int64_t connected_wall_ns, connected_ms;
     struct kv server_metadata;
     /* From the answer of Control: */
     uint32_t company_id, device_id;
     char *name; /* NULL before the first */
     struct kv extra;
-    int64_t eof_ms;    /* when it was first seen that the router has closed; 0: it has not */
-    int64_t kill_ms;   /* since when the session is to be killed; 0: it is not */
-    bool denied_again; /* PERMISSION_DENIED on Data: Control is to be asked before the next try */
-    bool waited;       /* for an answer of the target */
+    int64_t eof_ms;  /* when it was first seen that the router has closed; 0: it has not */
+    int64_t kill_ms; /* since when the session is to be killed; 0: it is not */
 };
 
 /* How a session stands, for people: the label `state` of kbgp_sessions. */

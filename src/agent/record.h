@@ -49,8 +49,8 @@ struct record {
     struct map_node by_ip;
     struct list node; /* in `recent` */
     struct addr ip;   /* without a port */
-    uint32_t company_id, device_id;
     char *name;
+    uint32_t company_id, device_id;
     uint32_t sessions; /* there are now */
 
     const struct record_past
@@ -59,13 +59,13 @@ struct record {
         *present; /* between records_look_begin() and _end(), after record_look(); else NULL */
 
     /* Of the newest session, there or gone: */
-    enum bgp_watch_state state;
+    uint8_t state; /* enum bgp_watch_state */
+    bool have_open;
+    uint16_t hold_time; /* that the router offers */
+    uint32_t asn;
     int64_t started_wall_ns;
     int64_t received_wall_ns; /* a BGP message of the router; 0: none yet */
     int64_t notification_wall_ns[2];
-    bool have_open;
-    uint32_t asn;
-    uint16_t hold_time; /* that the router offers */
 };
 
 struct records {

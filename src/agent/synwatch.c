@@ -269,7 +269,7 @@ static void on_timer(void *arg)
         return;
     }
     if (open_capture(w, &e) != 0) {
-        int64_t wait = backoff_next(&w->backoff, random_u64());
+        int64_t wait = backoff_next_max(&w->backoff, RETRY_MAX_MS, random_u64());
         log_at(w->backoff.failures == 1 ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG,
                "the capture of signed SYNs cannot be opened yet, trying on", LOG_STR("error", e.text),
                LOG_NUM("retry-ms", wait));
@@ -329,7 +329,6 @@ struct synwatch *synwatch_new(struct loop *loop, const char *interface, const ui
     memcpy(w->ports, ports, w->n_ports * sizeof *ports);
     w->on_syn = on_syn;
     w->arg = arg;
-    w->backoff = (struct backoff){.first_ms = BACKOFF_FIRST_MS, .max_ms = RETRY_MAX_MS};
     w->timer = loop_timer_new(loop, on_timer, w);
     int rc = open_capture(w, e);
     if (rc == PCAP_ERROR_IFACE_NOT_UP) {

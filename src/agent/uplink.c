@@ -212,7 +212,6 @@ struct uplink *uplink_new(const struct grpc_channel_config *channel, uint32_t mu
         return NULL;
     u->config = *channel;
     u->multi = multi;
-    backoff_init(&u->backoff);
     list_init(&u->links);
     return u;
 }

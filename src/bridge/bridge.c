@@ -7,13 +7,13 @@
 struct bridge {
     struct bridge_pool *pool;
     uint32_t slot;
+    uint32_t stale; /* bytes at the front of session->in that came with an earlier call */
     struct session *s;
     struct bridge_local *local;
     struct grpc_call *call;
     struct loop_task task;
     const struct bridge_ops *ops;
     void *arg;
-    size_t stale;   /* bytes at the front of session->in that came with an earlier call */
     bool paused[2]; /* by direction: counted in the pool */
 };
 
@@ -257,7 +257,7 @@ const struct grpc_call_ops bridge_call_ops = {
 /* n bytes at the front of session->in are done with: credit for those that this call brought. */
 static void give_credit(struct bridge *b, size_t n)
 {
-    size_t stale = n < b->stale ? n : b->stale;
+    uint32_t stale = n < b->stale ? (uint32_t)n : b->stale;
     b->stale -= stale;
     if (b->call && n > stale)
         grpc_call_consume(b->call, n - stale);

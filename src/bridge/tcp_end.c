@@ -17,8 +17,6 @@ struct tcp_end {
     struct bridge_local base;
     struct list lingering; /* in the pool's list, after the session's end */
     struct bridge *bridge; /* NULL: lingering */
-    struct loop *loop;
-    int fd;
     struct loop_watch *watch;
     bool blocked; /* the socket took less than there was */
     bool starved; /* no memory for what could be read: the timer runs */
@@ -52,10 +50,10 @@ static void on_timer(void *arg)
         end_free(t);
 }
 
-static void start_timer(struct tcp_end *t, int64_t ms)
+static void start_timer(struct tcp_end *t, struct loop *loop, int64_t ms)
 {
     if (!t->timer)
-        t->timer = loop_timer_new(t->loop, on_timer, t);
+        t->timer = loop_timer_new(loop, on_timer, t);
     loop_timer_start(t->timer, ms, 0);
 }
 
@@ -83,7 +81,7 @@ static bool read_once(struct tcp_end *t, size_t wants)
         t->starved = true;
         /* All memory for rings is in use: TCP waits. */
         loop_watch_set(t->watch, 0);
-        start_timer(t, MEMORY_WAIT_MS);
+        start_timer(t, bridge_loop(t->bridge), MEMORY_WAIT_MS);
         return false;
     }
     size_t room = 0;
@@ -91,7 +89,7 @@ static bool read_once(struct tcp_end *t, size_t wants)
         room += iov[i].iov_len;
     ssize_t n;
     do
-        n = readv(t->fd, iov, pieces);
+        n = readv(loop_watch_fd(t->watch), iov, pieces);
     while (n < 0 && errno == EINTR);
     int errnum = errno;
     if (n > 0) {
@@ -131,7 +129,7 @@ static void deliver(struct bridge_local *l, struct bridge *b)
         struct iovec iov[RING_IOV];
         int pieces = ring_front(&s->in, bridge_arena(b), s->in.len, iov);
         struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)pieces};
-        ssize_t n = sendmsg(t->fd, &msg, MSG_NOSIGNAL);
+        ssize_t n = sendmsg(loop_watch_fd(t->watch), &msg, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
@@ -164,7 +162,7 @@ static void adjust(struct bridge_local *l, struct bridge *b)
 static void shut(struct bridge_local *l)
 {
     struct tcp_end *t = (struct tcp_end *)l;
-    shutdown(t->fd, SHUT_WR);
+    shutdown(loop_watch_fd(t->watch), SHUT_WR);
     t->shut = true;
 }
 
@@ -182,8 +180,8 @@ static void close_end(struct bridge_local *l, bool abort)
     /* Closing a socket with bytes unread sends a reset, which can overtake what was just written (a NOTIFICATION). So: FIN,
      * then read and drop until the other side has closed. */
     if (!t->shut)
-        shutdown(t->fd, SHUT_WR);
-    start_timer(t, TCP_END_LINGER_MS);
+        shutdown(loop_watch_fd(t->watch), SHUT_WR);
+    start_timer(t, pool->loop, TCP_END_LINGER_MS);
     loop_watch_set(t->watch, LOOP_READ);
 }
 
@@ -191,7 +189,7 @@ static void drop_input(struct tcp_end *t)
 {
     char dump[4096];
     for (int i = 0; i < 64; i++) {
-        ssize_t n = recv(t->fd, dump, sizeof dump, 0);
+        ssize_t n = recv(loop_watch_fd(t->watch), dump, sizeof dump, 0);
         if (n > 0 || (n < 0 && errno == EINTR))
             continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -226,7 +224,7 @@ static void on_event(void *arg, unsigned events)
 
 static int end_fd(const struct bridge_local *l)
 {
-    return ((const struct tcp_end *)(const void *)l)->fd;
+    return loop_watch_fd(((const struct tcp_end *)(const void *)l)->watch);
 }
 
 static const struct bridge_local_ops ops = {
@@ -243,10 +241,8 @@ struct bridge_local *tcp_end_new(struct bridge *b, int fd, struct err *e)
     t->base.ops = &ops;
     t->bridge = b;
     list_init(&t->lingering);
-    t->loop = bridge_loop(b);
-    t->fd = fd;
     t->read_size = READ_FIRST;
-    t->watch = loop_watch_new(t->loop, fd, LOOP_READ, on_event, t, e);
+    t->watch = loop_watch_new(bridge_loop(b), fd, LOOP_READ, on_event, t, e);
     if (!t->watch) {
         close(fd);
         free(t);

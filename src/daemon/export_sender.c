@@ -525,7 +525,6 @@ struct export_sender *export_sender_new(const struct export_sender_config *confi
     s->token = config->token;
     s->queue_max = config->queue_max;
     list_init(&s->queue);
-    backoff_init(&s->backoff);
     loop_task_init(&s->task, s->loop, send_first, s);
     s->url = strdup(config->url);
     s->ca_file = config->ca_file ? strdup(config->ca_file) : NULL;

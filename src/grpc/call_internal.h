@@ -15,10 +15,10 @@ struct grpc_call {
     void *arg;
     struct grpc_deframer deframer;
     uint8_t tx_prefix[GRPC_PREFIX], tx_prefix_at;
-    uint64_t tx_left;    /* bytes of the message being sent, prefix included */
     bool accepted;       /* server: our header block is out */
     bool finished;       /* server: trailers are set */
     bool half_close;     /* client: no message will follow */
+    uint64_t tx_left;    /* bytes of the message being sent, prefix included */
     int64_t released_ms; /* 0: the user has not let go */
     struct kv *trailers; /* NULL until then */
 };

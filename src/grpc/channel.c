@@ -153,7 +153,6 @@ struct grpc_channel *grpc_channel_new(const struct grpc_channel_config *config,
     ch->ops = ops;
     ch->arg = arg;
     ch->timer = loop_timer_new(config->loop, on_timer, ch);
-    backoff_init(&ch->backoff);
     if (config->first_dial_ms > 0) {
         ch->state = GRPC_CHANNEL_BACKOFF;
         loop_timer_start(ch->timer, config->first_dial_ms, 0);

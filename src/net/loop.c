@@ -13,10 +13,10 @@
 /* The pulse beats every so many of these periods, and so costs no wake-up of its own. */
 #define PULSE_PERIODS 10
 /*
- * Timers that were freed and wait for their next owner: sessions make and free several each, and libuv frees a handle in a
- * turn of its own.
+ * A timer has a handle of libuv's, which is five times its size, only while it runs: most stand still nearly always. So many
+ * handles wait for the next timer that starts; libuv frees one in a turn of its own.
  */
-#define SPARE_TIMERS 64
+#define SPARE_HANDLES 64
 /* Ready descriptors taken at once; more come in the next turn, before anything that sleeps. */
 #define BATCH 512
 
@@ -33,8 +33,8 @@ struct loop {
     bool stopping;
     bool uv_ready; /* libuv's loop must be run, whatever its timers say */
     struct list tasks;
-    struct loop_timer *spare_timers;
-    unsigned n_spare_timers;
+    uv_timer_t *spare_handles; /* the `data` of one is the next one */
+    unsigned n_spare_handles;
     struct epoll_event batch[BATCH];
     int batch_at, batch_n; /* batch[batch_at] is being told of */
     int64_t lag_due_ms;
@@ -45,12 +45,13 @@ struct loop {
 };
 
 struct loop_timer {
-    uv_timer_t uv;
+    struct loop *loop;
     void (*cb)(void *arg);
-    void *arg; /* of a spare one: the next spare one */
+    void *arg;
+    uv_timer_t *handle; /* its `data` is the timer; NULL: it does not run */
 };
 
-/* libuv hands memory of a handle back in a close callback. All our handles are the first member of their struct. */
+/* libuv hands memory of a handle back in a close callback. All our handles are the first member of what is freed. */
 static void on_closed(uv_handle_t *h)
 {
     free(h);
@@ -174,10 +175,10 @@ void loop_free(struct loop *loop)
     if (!loop)
         return;
     uv_close((uv_handle_t *)&loop->lag_timer, NULL);
-    while (loop->spare_timers) {
-        struct loop_timer *t = loop->spare_timers;
-        loop->spare_timers = t->arg;
-        uv_close((uv_handle_t *)&t->uv, on_closed);
+    while (loop->spare_handles) {
+        uv_timer_t *h = loop->spare_handles;
+        loop->spare_handles = h->data;
+        uv_close((uv_handle_t *)h, on_closed);
     }
     /* Closing is finished in the loop: handles freed by their owners a moment ago wait here too. */
     while (uv_run(&loop->uv, UV_RUN_NOWAIT) != 0)
@@ -205,58 +206,77 @@ int64_t loop_lag_ms(const struct loop *loop)
 
 /* --- timers --- */
 
-static void on_timer(uv_timer_t *h)
-{
-    struct loop_timer *t = h->data;
-    t->cb(t->arg);
-}
-
 struct loop_timer *loop_timer_new(struct loop *loop, void (*cb)(void *arg), void *arg)
 {
-    struct loop_timer *t = loop->spare_timers;
-    if (t) {
-        loop->spare_timers = t->arg;
-        loop->n_spare_timers--;
-    } else {
-        t = calloc(1, sizeof *t);
-        if (!t)
-            abort(); /* a few hundred bytes: nothing sensible can go on without */
-        uv_timer_init(&loop->uv, &t->uv);
-        t->uv.data = t;
-    }
+    struct loop_timer *t = calloc(1, sizeof *t);
+    if (!t)
+        abort(); /* a few bytes: nothing sensible can go on without */
+    t->loop = loop;
     t->cb = cb;
     t->arg = arg;
     return t;
 }
 
-void loop_timer_start(struct loop_timer *t, int64_t ms, int64_t repeat_ms)
+static uv_timer_t *take_handle(struct loop *loop)
 {
-    uv_timer_start(&t->uv, on_timer, ms > 0 ? (uint64_t)ms : 0, (uint64_t)repeat_ms);
+    uv_timer_t *h = loop->spare_handles;
+    if (h) {
+        loop->spare_handles = h->data;
+        loop->n_spare_handles--;
+        return h;
+    }
+    h = malloc(sizeof *h);
+    if (!h)
+        abort();
+    uv_timer_init(&loop->uv, h);
+    return h;
 }
 
 void loop_timer_stop(struct loop_timer *t)
 {
-    uv_timer_stop(&t->uv);
+    uv_timer_t *h = t->handle;
+    struct loop *loop = t->loop;
+    if (!h)
+        return;
+    t->handle = NULL;
+    uv_timer_stop(h);
+    if (loop->n_spare_handles >= SPARE_HANDLES) {
+        uv_close((uv_handle_t *)h, on_closed);
+        return;
+    }
+    h->data = loop->spare_handles;
+    loop->spare_handles = h;
+    loop->n_spare_handles++;
+}
+
+static void on_timer(uv_timer_t *h)
+{
+    struct loop_timer *t = h->data;
+    if (uv_timer_get_repeat(h) == 0)
+        loop_timer_stop(t); /* before the call, which may start or free it */
+    t->cb(t->arg);
+}
+
+void loop_timer_start(struct loop_timer *t, int64_t ms, int64_t repeat_ms)
+{
+    if (!t->handle) {
+        t->handle = take_handle(t->loop);
+        t->handle->data = t;
+    }
+    uv_timer_start(t->handle, on_timer, ms > 0 ? (uint64_t)ms : 0, (uint64_t)repeat_ms);
 }
 
 bool loop_timer_active(const struct loop_timer *t)
 {
-    return uv_is_active((const uv_handle_t *)&t->uv) != 0;
+    return t->handle != NULL;
 }
 
 void loop_timer_free(struct loop_timer *t)
 {
     if (!t)
         return;
-    struct loop *loop = LIST_ITEM(t->uv.loop, struct loop, uv);
-    uv_timer_stop(&t->uv);
-    if (loop->n_spare_timers >= SPARE_TIMERS) {
-        uv_close((uv_handle_t *)&t->uv, on_closed);
-        return;
-    }
-    t->arg = loop->spare_timers;
-    loop->spare_timers = t;
-    loop->n_spare_timers++;
+    loop_timer_stop(t);
+    free(t);
 }
 
 /* --- descriptors --- */
@@ -356,6 +376,11 @@ static void forget(struct loop_watch *w)
         if (loop->batch[i].data.ptr == w)
             loop->batch[i] = (struct epoll_event){0};
     free(w);
+}
+
+int loop_watch_fd(const struct loop_watch *w)
+{
+    return w->fd;
 }
 
 void loop_watch_free(struct loop_watch *w)

@@ -48,6 +48,7 @@ struct loop_watch *loop_watch_new(struct loop *loop, int fd, unsigned events,
                                   void (*cb)(void *arg, unsigned events), void *arg, struct err *e);
 /* Which of LOOP_READ and LOOP_WRITE to wait for; 0: none. Cheap when nothing changes. */
 void loop_watch_set(struct loop_watch *w, unsigned events);
+int loop_watch_fd(const struct loop_watch *w);
 void loop_watch_free(struct loop_watch *w);
 /* The same, and closes the descriptor, which nobody else may hold: spares a system call. */
 void loop_watch_close(struct loop_watch *w);

@@ -27,8 +27,7 @@ static int64_t longest(struct backoff *b)
 static void doubles_up_to_the_maximum(void **state)
 {
     (void)state;
-    struct backoff b;
-    backoff_init(&b);
+    struct backoff b = {0};
     static const int64_t ceiling[] = {1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000, 60000};
     for (size_t i = 0; i < sizeof ceiling / sizeof ceiling[0]; i++)
         assert_in_range(longest(&b), ceiling[i] - 7, ceiling[i]);
@@ -36,11 +35,20 @@ static void doubles_up_to_the_maximum(void **state)
     assert_in_range(longest(&b), 993, 1000);
 }
 
+static void the_maximum_may_be_another_one(void **state)
+{
+    (void)state;
+    struct backoff b = {0};
+    for (unsigned i = 0; i < 20; i++)
+        assert_in_range(backoff_next_max(&b, 600000, i < 10 ? 0 : 599999), 100, 600000);
+    assert_int_equal(backoff_next_max(&b, 600000, 599999), 599999);
+    assert_int_equal(backoff_next(&b, 60000), 60000);
+}
+
 static void never_a_tight_loop(void **state)
 {
     (void)state;
-    struct backoff b;
-    backoff_init(&b);
+    struct backoff b = {0};
     for (int i = 0; i < 100; i++)
         assert_int_equal(backoff_next(&b, 0), BACKOFF_FIRST_MS / 10);
     assert_in_range(backoff_next(&b, UINT64_MAX), BACKOFF_FIRST_MS / 10, BACKOFF_MAX_MS);
@@ -49,8 +57,7 @@ static void never_a_tight_loop(void **state)
 static void many_failures_do_not_overflow(void **state)
 {
     (void)state;
-    struct backoff b;
-    backoff_init(&b);
+    struct backoff b = {0};
     b.failures = UINT32_MAX - 1;
     for (int i = 0; i < 4; i++)
         assert_in_range(backoff_next(&b, 59999), 100, 60000);
@@ -60,6 +67,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(doubles_up_to_the_maximum),
+        cmocka_unit_test(the_maximum_may_be_another_one),
         cmocka_unit_test(never_a_tight_loop),
         cmocka_unit_test(many_failures_do_not_overflow),
     };
