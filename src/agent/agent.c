@@ -249,7 +249,7 @@ static bool start(struct agent *a, struct err *e)
         err_prefix(e, "status pages (--metrics-addr, --metrics-port)");
         return false;
     }
-    h->uplink = uplink_new(&a->channel, c->multi);
+    h->uplink = uplink_new(&a->channel, c->multi, &device_uplink_ops);
     h->control = control_new(&a->channel, &h->meta, &control_ops, a);
     h->md5 = md5_new(a->loop, h);
     if (!h->uplink || !h->control || !h->md5)

@@ -324,23 +324,23 @@ static void open_call(struct device *d)
     kv_free(&metadata);
 }
 
-static void on_seat_up(void *arg)
+static void on_seat_up(struct uplink_seat *seat)
 {
-    struct device *d = arg;
+    struct device *d = LIST_ITEM(seat, struct device, seat);
     if (d->state == DEVICE_SEATING)
         open_call(d);
 }
 
-static void on_seat_draining(void *arg)
+static void on_seat_draining(struct uplink_seat *seat)
 {
-    struct device *d = arg;
+    struct device *d = LIST_ITEM(seat, struct device, seat);
     if (!bridge_has_call(d->bridge))
         return; /* the next call takes another seat anyway */
     session_restart(bridge_session(d->bridge));
     bridge_kick(d->bridge);
 }
 
-static const struct uplink_seat_ops seat_ops = {.up = on_seat_up, .draining = on_seat_draining};
+const struct uplink_ops device_uplink_ops = {.up = on_seat_up, .draining = on_seat_draining};
 
 /* --- what the bridge tells --- */
 
@@ -495,8 +495,6 @@ void device_accept(struct device_host *h, int fd, const struct addr *peer, const
     d->accepted_wall_ns = clock_wall_ns();
     d->accepted_ms = clock_mono_ms();
     list_init(&d->seat.node);
-    d->seat.ops = &seat_ops;
-    d->seat.arg = d;
     list_append(&h->devices, &d->node);
     h->count++;
     ask(d);

@@ -97,6 +97,9 @@ const char *device_phase_name(enum device_phase phase);
 /* What the session has carried so far; `d` has a bridge. */
 struct record_session device_carried(const struct device *d);
 
+/* For the uplink of a device_host: devices sit on its connections. */
+extern const struct uplink_ops device_uplink_ops;
+
 /* The most sessions at once. */
 #define DEVICE_SESSIONS_MAX 20000
 /* A router that has gone while its last bytes cannot be delivered: they are kept that long. */

@@ -8,6 +8,7 @@
 struct uplink {
     struct grpc_channel_config config;
     uint32_t multi;
+    const struct uplink_ops *ops;
     struct list links;
     /* For a target that ends connections as soon as they are up, or takes no call on them: new ones wait. */
     struct backoff backoff;
@@ -67,10 +68,8 @@ static void on_up(void *arg)
     l->up_ms = loop_now_ms(l->uplink->config.loop);
     if (grpc_channel_room(l->channel) == 0)
         judge(l, false);
-    LIST_FOREACH (node, &l->seats) {
-        struct uplink_seat *seat = LIST_ITEM(node, struct uplink_seat, node);
-        seat->ops->up(seat->arg);
-    }
+    LIST_FOREACH (node, &l->seats)
+        l->uplink->ops->up(LIST_ITEM(node, struct uplink_seat, node));
 }
 
 static void on_draining(void *arg, const char *why)
@@ -81,10 +80,8 @@ static void on_draining(void *arg, const char *why)
     log_info("the target ends a connection, its sessions move to another",
              LOG_STR("target", l->uplink->config.authority), LOG_STR("reason", why),
              LOG_NUM("sessions", l->n_seats));
-    LIST_FOREACH (node, &l->seats) {
-        struct uplink_seat *seat = LIST_ITEM(node, struct uplink_seat, node);
-        seat->ops->draining(seat->arg);
-    }
+    LIST_FOREACH (node, &l->seats)
+        l->uplink->ops->draining(LIST_ITEM(node, struct uplink_seat, node));
 }
 
 static void on_down(void *arg, const char *stage, const struct err *why, int64_t retry_ms)
@@ -205,13 +202,15 @@ struct uplink_stats uplink_stats(const struct uplink *u)
     return s;
 }
 
-struct uplink *uplink_new(const struct grpc_channel_config *channel, uint32_t multi)
+struct uplink *uplink_new(const struct grpc_channel_config *channel, uint32_t multi,
+                          const struct uplink_ops *ops)
 {
     struct uplink *u = calloc(1, sizeof *u);
     if (!u)
         return NULL;
     u->config = *channel;
     u->multi = multi;
+    u->ops = ops;
     list_init(&u->links);
     return u;
 }

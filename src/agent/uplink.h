@@ -21,15 +21,14 @@ struct uplink_link;
 struct uplink_seat {
     struct list node;
     struct uplink_link *link; /* NULL: no seat taken */
-    const struct uplink_seat_ops *ops;
-    void *arg;
 };
 
-struct uplink_seat_ops {
+/* What those who sit are told; the same for all. */
+struct uplink_ops {
     /* The connection is up: uplink_call() works. Called each time it comes up. */
-    void (*up)(void *arg);
+    void (*up)(struct uplink_seat *seat);
     /* The connection takes no new calls: restart the session, and take another seat for the next call. */
-    void (*draining)(void *arg);
+    void (*draining)(struct uplink_seat *seat);
 };
 
 struct uplink_stats {
@@ -38,7 +37,8 @@ struct uplink_stats {
     int64_t tls_expiry;      /* the earliest of grpc_channel_tls_expiry(); 0: none */
 };
 
-struct uplink *uplink_new(const struct grpc_channel_config *channel, uint32_t multi);
+struct uplink *uplink_new(const struct grpc_channel_config *channel, uint32_t multi,
+                          const struct uplink_ops *ops);
 /* Seats must have been left before. */
 void uplink_free(struct uplink *u);
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One that is kept is as long as its texts: most devices have a short name and no key. */
+/* One that is kept is as long as its texts: most devices have a short name, no key and no metadata. */
 struct answer {
     struct map_node node;
     struct list recent;
@@ -12,9 +12,9 @@ struct answer {
     uint32_t ttl_seconds, ttl_counter;
     uint32_t uses_left; /* meaningful when ttl_counter is not 0 */
     uint32_t company_id, device_id;
-    struct kv metadata;
+    uint32_t metadata_len, metadata_count;
     uint8_t action, name_len, md5_len;
-    char texts[]; /* the name and its NUL, then the key */
+    char texts[]; /* the name and its NUL, then the key, then the metadata as it lies in a kv */
 };
 
 _Static_assert(CONTROL_NAME_MAX <= UINT8_MAX, "name_len");
@@ -25,20 +25,24 @@ void answers_init(struct answers *a, uint64_t seed)
     list_init(&a->recent);
 }
 
-static size_t bare_size(const struct answer *it)
+static char *key_of(struct answer *it)
 {
-    return sizeof *it + it->name_len + 1u + it->md5_len;
+    return it->texts + it->name_len + 1;
+}
+
+static char *metadata_of(struct answer *it)
+{
+    return key_of(it) + it->md5_len;
 }
 
 static size_t size_of(const struct answer *it)
 {
-    return bare_size(it) + it->metadata.cap;
+    return offsetof(struct answer, texts) + it->name_len + 1u + it->md5_len + it->metadata_len;
 }
 
 static void answer_drop(struct answer *it)
 {
-    kv_free(&it->metadata);
-    explicit_bzero(it->texts, (size_t)it->name_len + 1 + it->md5_len);
+    explicit_bzero(it, size_of(it));
     free(it);
 }
 
@@ -50,11 +54,11 @@ static void answer_free(struct answers *a, struct answer *it)
     answer_drop(it);
 }
 
-/* Takes over the metadata. */
-static struct answer *answer_new(struct control_response *r)
+static struct answer *answer_new(const struct control_response *r)
 {
     size_t name_len = strlen(r->device_name);
-    struct answer *it = calloc(1, sizeof *it + name_len + 1 + r->md5_len);
+    struct answer *it =
+        calloc(1, offsetof(struct answer, texts) + name_len + 1 + r->md5_len + r->metadata.len);
     if (!it)
         return NULL;
     it->action = (uint8_t)r->action;
@@ -65,28 +69,30 @@ static struct answer *answer_new(struct control_response *r)
     it->device_id = r->device_id;
     it->name_len = (uint8_t)name_len;
     it->md5_len = r->md5_len;
+    it->metadata_len = r->metadata.len;
+    it->metadata_count = r->metadata.count;
     memcpy(it->texts, r->device_name, name_len + 1);
-    memcpy(it->texts + name_len + 1, r->md5, r->md5_len);
-    it->metadata = r->metadata;
-    r->metadata = (struct kv){0};
-    kv_trim(&it->metadata);
+    memcpy(key_of(it), r->md5, r->md5_len);
+    if (r->metadata.len > 0)
+        memcpy(metadata_of(it), r->metadata.data, r->metadata.len);
     return it;
 }
 
-static void serve(struct answers *a, const struct answer *it)
+static void serve(struct answers *a, struct answer *it)
 {
     struct control_response *r = &a->served;
     explicit_bzero(r->md5, r->md5_len);
-    *r = (struct control_response){.action = (enum control_action)it->action,
-                                   .device = it->device,
-                                   .ttl_seconds = it->ttl_seconds,
-                                   .ttl_counter = it->ttl_counter,
-                                   .metadata = it->metadata,
-                                   .company_id = it->company_id,
-                                   .device_id = it->device_id,
-                                   .md5_len = it->md5_len};
+    *r = (struct control_response){
+        .action = (enum control_action)it->action,
+        .device = it->device,
+        .ttl_seconds = it->ttl_seconds,
+        .ttl_counter = it->ttl_counter,
+        .metadata = {.data = metadata_of(it), .len = it->metadata_len, .count = it->metadata_count},
+        .company_id = it->company_id,
+        .device_id = it->device_id,
+        .md5_len = it->md5_len};
     memcpy(r->device_name, it->texts, it->name_len + 1u);
-    memcpy(r->md5, it->texts + it->name_len + 1, it->md5_len);
+    memcpy(r->md5, key_of(it), it->md5_len);
 }
 
 void answers_free(struct answers *a)

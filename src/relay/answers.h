@@ -29,7 +29,7 @@ struct answers {
 void answers_init(struct answers *a, uint64_t seed);
 void answers_free(struct answers *a);
 
-/* Puts an answer (taking over its metadata) in place of what is known of that device; with ttl_seconds 0 only removes. */
+/* Puts an answer (which is cleared) in place of what is known of that device; with ttl_seconds 0 only removes. */
 void answers_put(struct answers *a, struct control_response *r, int64_t now_ms);
 
 /* The answer for a connection of this device, counting one use; NULL: ask. Valid until the next call here. */

@@ -36,7 +36,7 @@ static void put(uint32_t number, uint32_t id, enum control_action action, uint32
                                  .ttl_counter = counter};
     assert_true(kv_addf(&r.metadata, "backend-pin", "%u", id));
     answers_put(&a, &r, now);
-    assert_null(r.metadata.data); /* taken over, or freed */
+    assert_null(r.metadata.data); /* cleared */
 }
 
 /* The device_id of the answer, or 0. */
