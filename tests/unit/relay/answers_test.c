@@ -45,7 +45,12 @@ static uint32_t use(uint32_t number, int64_t now)
     struct addr d = device(number);
     d.port = (uint16_t)(now + 1); /* the port does not matter */
     const struct control_response *r = answers_use(&a, &d, now);
-    return r ? r->device_id : 0;
+    if (!r)
+        return 0;
+    const char *pin = kv_get(&r->metadata, "backend-pin");
+    assert_non_null(pin);
+    assert_int_equal(strtoul(pin, NULL, 10), r->device_id);
+    return r->device_id;
 }
 
 static bool blocked(uint32_t number, int64_t now)
