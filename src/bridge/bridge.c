@@ -15,6 +15,7 @@ struct bridge {
     const struct bridge_ops *ops;
     void *arg;
     bool paused[2]; /* by direction: counted in the pool */
+    bool ending;    /* the same */
 };
 
 enum { OUT, IN };
@@ -68,6 +69,14 @@ static void note_paused(struct bridge *b)
     set_paused(b, IN, s->in.len > 0 && !s->tcp_broken && b->local);
 }
 
+static void note_ending(struct bridge *b)
+{
+    if (b->ending || (!b->s->tcp_eof && !b->s->kill_due))
+        return;
+    b->ending = true;
+    b->pool->ending++;
+}
+
 static void close_local(struct bridge *b, bool abort)
 {
     struct bridge_local *local = b->local;
@@ -86,6 +95,7 @@ void bridge_free(struct bridge *b)
     close_local(b, true);
     set_paused(b, OUT, false);
     set_paused(b, IN, false);
+    b->pool->ending -= b->ending;
     session_release(b->s, b->pool->arena);
     arena_slot_put(b->pool->arena, b->slot);
     free(b);
@@ -336,6 +346,7 @@ static void follow(void *arg)
             if (b->local)
                 b->local->ops->adjust(b->local, b);
             note_paused(b);
+            note_ending(b);
             return;
         case SESSION_SHUT_TCP:
             if (b->local)

@@ -53,6 +53,8 @@ struct bridge_ops {
 struct bridge_pool {
     struct loop *loop;
     struct arena *arena;
+    /* Sessions whose local end has closed or that are being killed: somebody may have to give up on them. */
+    uint32_t ending;
     struct list
         lingering; /* local ends whose session is over and whose other side has not closed yet: bridge/tcp_end */
     uint64_t bytes[2],

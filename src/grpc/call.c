@@ -447,6 +447,8 @@ void grpc_call_release(struct grpc_call *call)
         return;
     }
     call->released_ms = loop_now_ms(call->conn->loop);
+    list_remove(&call->node);
+    list_append(&call->conn->released, &call->node);
     if (!call->conn->server)
         call->half_close = true;
     grpc_call_wake(call);

@@ -8,7 +8,7 @@
 
 /* What call.c and conn.c know of a call and nobody else does. */
 struct grpc_call {
-    struct list node; /* in the connection's calls */
+    struct list node; /* in the connection's `calls` or `released` */
     struct grpc_conn *conn;
     struct h2_stream st;
     const struct grpc_call_ops *ops; /* NULL: the user let go */
@@ -19,7 +19,7 @@ struct grpc_call {
     bool finished;       /* server: trailers are set */
     bool half_close;     /* client: no message will follow */
     uint64_t tx_left;    /* bytes of the message being sent, prefix included */
-    int64_t released_ms; /* 0: the user has not let go */
+    int64_t released_ms; /* when the user let go: of one in `released` */
     struct kv *trailers; /* NULL until then */
 };
 

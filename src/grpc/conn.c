@@ -38,6 +38,8 @@ static void lose_calls(struct grpc_conn *c, const char *why)
 {
     while (!list_empty(&c->calls))
         grpc_call_lost(LIST_ITEM(c->calls.next, struct grpc_call, node), why);
+    while (!list_empty(&c->released))
+        grpc_call_free(LIST_ITEM(c->released.next, struct grpc_call, node));
 }
 
 static void conn_free(struct grpc_conn *c)
@@ -204,10 +206,11 @@ static void on_beat(void *arg)
     if (c->dead)
         return;
     int64_t now = loop_now_ms(c->loop);
-    LIST_FOREACH (node, &c->calls) {
+    LIST_FOREACH (node, &c->released) {
         struct grpc_call *call = LIST_ITEM(node, struct grpc_call, node);
-        if (call->released_ms != 0 && now - call->released_ms > GRPC_RELEASE_MS) {
-            call->released_ms = 0;
+        if (now - call->released_ms > GRPC_RELEASE_MS) {
+            list_remove(&call->node);
+            list_append(&c->calls, &call->node);
             h2_stream_reset(&call->st, H2_CANCEL);
             grpc_conn_wake(c);
         }
@@ -285,6 +288,7 @@ struct grpc_conn *grpc_conn_new(struct loop *loop, struct stream *stream, bool s
     c->last_rx_ms = loop_now_ms(loop);
     c->ping_silence_ms = GRPC_PING_SILENCE_MS;
     list_init(&c->calls);
+    list_init(&c->released);
     loop_task_init(&c->flush, loop, on_flush, c);
     loop_task_init(&c->read, loop, on_read, c);
     loop_task_init(&c->end, loop, on_end, c);

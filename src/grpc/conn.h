@@ -85,9 +85,10 @@ struct grpc_conn {
     int64_t drain_ms; /* when we began to drain */
     size_t offered;   /* bytes for which grpc_conn_offer() was called since the last flush */
     enum grpc_conn_end end_reason;
-    char *why; /* once it is dead */
-    struct list calls;
-    uint32_t n_calls;
+    char *why;            /* once it is dead */
+    struct list calls;    /* but for: */
+    struct list released; /* those that the user let go of and that may still end by themselves */
+    uint32_t n_calls;     /* both */
 };
 /* Something waits to be sent: a flush at the end of this turn. */
 void grpc_conn_wake(struct grpc_conn *c);
