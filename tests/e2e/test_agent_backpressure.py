@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who does not read stops the one who sends, end to end, and the agent's memory does not grow meanwhile."""
 
+from harness.grpc_target import pushed
 from harness.pattern import Pattern, assert_stream
 from harness.scene import agent_alone
+from harness.schema import BLOCK_IP
 from harness.wait import wait_settled
 
 OFFERED = 64 << 20
@@ -41,3 +43,23 @@ def test_a_device_that_stops_reading_stops_the_server(workdir):
         device.resume()
         assert_stream(2, device.wait_received(OFFERED), OFFERED, "device")
         assert agent.rss() - before < GROWTH
+
+
+def test_a_server_that_takes_no_kill(workdir):
+    """The device is denied while its session stands still: not even the KILL gets through. The agent cuts the session after 5 s."""
+    with agent_alone(workdir) as (agent, server), agent.connect("127.0.0.7") as device, agent.connect("127.0.0.8") as other:
+        server.wait_data().pause()
+        server.wait_data(2)
+        agent.wait_sessions(2)
+        calls = {call.value("device-ip"): call for call in server.datas}
+        calls["127.0.0.7"].pause()
+        calls["127.0.0.8"].resume()
+        device.flood(Pattern(1).take(OFFERED))
+        server.control.push(pushed("127.0.0.7", action=BLOCK_IP, ttl_seconds=60))
+        device.wait_ended()
+        line = agent.wait_for_log("session ended")
+        assert line["cause"] == "agent_kill" and line["reason"].endswith("the target did not take the KILL")
+        agent.wait_sessions(1)
+        data = Pattern(2).take(1000)
+        other.send(data)
+        assert calls["127.0.0.8"].wait_data(len(data)) == data
