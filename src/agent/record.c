@@ -153,7 +153,7 @@ static void add_notification(struct record_past *r, bool down, const struct bgp_
 
 static void learn(struct record *r, const struct bgp_watch *seen)
 {
-    r->state = bgp_watch_state(seen);
+    r->state = (uint8_t)bgp_watch_state(seen);
     if (seen->out.message.wall_ns != 0)
         r->received_wall_ns = seen->out.message.wall_ns;
     if (seen->out.notification.wall_ns != 0)
