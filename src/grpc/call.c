@@ -74,6 +74,17 @@ static void on_closed(void *arg, uint32_t error)
 
 /* --- receiving --- */
 
+/* The call may end by itself now, and will be cancelled if it does not: END_STREAM needs no window, but waits for some. */
+static void release(struct grpc_call *call)
+{
+    call->released_ms = loop_now_ms(call->conn->loop);
+    list_remove(&call->node);
+    list_append(&call->conn->released, &call->node);
+    if (!call->conn->server)
+        call->half_close = true;
+    grpc_call_wake(call);
+}
+
 /*
  * The server is done with the call and nobody reads what we would send. END_STREAM says so; RST_STREAM only where a message
  * is cut off, because servers count resets and take a thousand calls that end together for an attack (CVE-2023-44487).
@@ -82,13 +93,10 @@ static void end_our_half(struct grpc_call *call)
 {
     if (call->st.local_end)
         return;
-    if (call->tx_left > 0) {
+    if (call->tx_left > 0)
         h2_stream_reset(&call->st, H2_NO_ERROR);
-        return;
-    }
-    call->released_ms = loop_now_ms(call->conn->loop); /* without window END_STREAM does not get out */
-    call->half_close = true;
-    h2_stream_wake(&call->st);
+    else
+        release(call);
 }
 
 static void client_ended(struct grpc_call *call, const struct kv *trailers)
@@ -446,12 +454,7 @@ void grpc_call_release(struct grpc_call *call)
         grpc_call_cancel(call); /* inside a message: there is no orderly way left */
         return;
     }
-    call->released_ms = loop_now_ms(call->conn->loop);
-    list_remove(&call->node);
-    list_append(&call->conn->released, &call->node);
-    if (!call->conn->server)
-        call->half_close = true;
-    grpc_call_wake(call);
+    release(call);
 }
 
 struct grpc_conn *grpc_call_conn(const struct grpc_call *call)
