@@ -27,7 +27,7 @@ struct h2;
 /* Windows grow from here … */
 #define H2_WINDOW_FIRST (64u << 10)
 /* … for bulk data by up to this on any path, because a turn of the loop takes longer than a short path's round trip … */
-#define H2_WINDOW_BULK (512u << 10)
+#define H2_WINDOW_BULK (256u << 10)
 /* … to here: 100 ms at 1 Gbit/s with room to spare. */
 #define H2_WINDOW_MAX (32u << 20)
 /* How much all windows of a process may have grown by in sum. */
