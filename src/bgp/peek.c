@@ -154,10 +154,11 @@ static void notification_bytes(struct bgp_peek *p, struct bgp_peek_data *data, u
             continue;
         }
         if (p->step == STEP_FIRST_DATA) {
-            *data = (struct bgp_peek_data){.who = who};
+            if (data->who == 0)
+                *data = (struct bgp_peek_data){.who = who};
             p->step = STEP_DATA;
         }
-        /* No longer ours: the other side has begun to say something, too. */
+        /* Not ours: the other side was first. */
         if (data->who != who || data->len >= BGP_PEEK_DATA_MAX)
             return;
         data->bytes[data->len++] = bytes[i];

@@ -23,9 +23,9 @@
 #define BGP_PEEK_DATA_MAX 131
 
 /*
- * The data of the last NOTIFICATION, in one place for those who watch the two directions of a session: hardly ever does each
- * side say one, and with data. Where it is so, the later data is kept, and of the other NOTIFICATION the codes. Zeroed it
- * holds nothing.
+ * The data of a NOTIFICATION, in one place for those who watch the two directions of a session: hardly ever does each side
+ * say one, and with data. Where it is so, what was said first is kept, which is why the session ends; of what the other side
+ * answers, the codes. Zeroed it holds nothing.
  */
 struct bgp_peek_data {
     uint8_t who; /* whose it is: see bgp_peek_feed(); 0: there is none */

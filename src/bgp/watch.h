@@ -29,7 +29,7 @@ struct bgp_watch_side {
 struct bgp_watch {
     struct bgp_watch_side out, in;     /* as in relay/session: out of the TCP side, into it */
     struct bgp_watch_time established; /* never taken back: the end is told by the NOTIFICATION or by TCP */
-    struct bgp_peek_data data;         /* of the NOTIFICATION that had some: of the later one, if both had */
+    struct bgp_peek_data data; /* of the NOTIFICATION that had some: of the earlier one, if both had */
 };
 
 /* The states of RFC 4271 section 8.2.2, as far as they show from outside. */

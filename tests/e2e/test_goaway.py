@@ -28,7 +28,10 @@ BROKEN = "connection closed: the client does not keep to HTTP/2"
 
 
 class Flow(threading.Thread):
-    """Sends the stream of a seed at a moderate pace until it is told to stop; then `length` is how much that was."""
+    """
+    Sends the stream of a seed at a moderate pace until it is told to stop; then `length` is how much that was. `send` may
+    return how many bytes it has sent; otherwise it was all.
+    """
 
     def __init__(self, seed, send):
         super().__init__(daemon=True)
@@ -40,8 +43,9 @@ class Flow(threading.Thread):
         pattern = Pattern(self.seed)
         try:
             while not self.enough.wait(0.002):
-                self.send(pattern.take(20_011))
-                self.length = pattern.offset
+                data = pattern.take(20_011)
+                sent = self.send(data)
+                self.length += len(data) if sent is None else sent
         except BaseException as e:  # shown by finish()
             self.failure = e
 

@@ -142,14 +142,15 @@ class Session:
     def send_stream(self, data, piece=8192, stop=None):
         """
         Sends `data` in pieces over whatever call is current, through any number of RESTARTs: what an ending call no
-        longer takes goes over the next one.
+        longer takes goes over the next one. Returns how many bytes were sent, which are fewer when `stop` was set meanwhile.
         """
         for at in range(0, len(data), piece):
             message = DataResponse(data=[bytes(data[at:at + piece])])
             while not self.call.offer(message):
                 time.sleep(0.005)
                 if stop is not None and stop.is_set():
-                    return
+                    return at
+        return len(data)
 
 
 class DataCall(_Call):

@@ -220,8 +220,8 @@ static size_t shutdown_message(uint8_t out[static 64], const char *text)
 }
 
 /*
- * Two watchers share the memory for data, and their bytes come interleaved in every way. The text that began later is kept
- * whole, the other is gone, and never is there a mixture.
+ * Two watchers share the memory for data, and their bytes come interleaved in every way. The text that began first is kept
+ * whole, the other is not, and never is there a mixture.
  */
 static void two_share_their_data(void **state)
 {
@@ -245,9 +245,9 @@ static void two_share_their_data(void **state)
             assert_int_equal(nb.subcode, 2);
             bgp_shutdown_text(&na, ta);
             bgp_shutdown_text(&nb, tb);
-            bool a_is_later = before <= first_data && middle > first_data;
-            assert_string_equal(ta, a_is_later ? "from A" : "");
-            assert_string_equal(tb, a_is_later ? "" : "and this is from B");
+            bool b_is_first = before <= first_data && middle > first_data;
+            assert_string_equal(ta, b_is_first ? "" : "from A");
+            assert_string_equal(tb, b_is_first ? "and this is from B" : "");
         }
     }
 }

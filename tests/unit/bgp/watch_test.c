@@ -155,8 +155,8 @@ static void names_of_notifications(void **state)
     }
 }
 
-/* Both sides say one. Each has its codes; the text that is left is the one that began later. */
-static void text_of_the_later_notification(void **state)
+/* Both sides say one. Each has its codes; the text that is kept is the one that began first. */
+static void text_of_the_first_notification(void **state)
 {
     (void)state;
     char text[BGP_WATCH_TEXT_MAX];
@@ -167,8 +167,9 @@ static void text_of_the_later_notification(void **state)
                         "Cease/Administrative Shutdown: maintenance");
     assert_string_equal(bgp_watch_notification_text(&w, &w.in, text), "Hold Timer Expired");
     feed_notification(&w.in, 6, 4, "\x03two", 4);
-    assert_string_equal(bgp_watch_notification_text(&w, &w.out, text), "Cease/Administrative Shutdown");
-    assert_string_equal(bgp_watch_notification_text(&w, &w.in, text), "Cease/Administrative Reset: two");
+    assert_string_equal(bgp_watch_notification_text(&w, &w.out, text),
+                        "Cease/Administrative Shutdown: maintenance");
+    assert_string_equal(bgp_watch_notification_text(&w, &w.in, text), "Cease/Administrative Reset");
     feed_notification(&w.out, 6, 2,
                       "\x05"
                       "three",
@@ -196,7 +197,7 @@ int main(void)
         cmocka_unit_test_setup(notification_ends_it_and_is_told, begin),
         cmocka_unit_test_setup(notification_whose_codes_come_later, begin),
         cmocka_unit_test_setup(names_of_notifications, begin),
-        cmocka_unit_test_setup(text_of_the_later_notification, begin),
+        cmocka_unit_test_setup(text_of_the_first_notification, begin),
         cmocka_unit_test_setup(what_is_no_bgp_leaves_the_state_alone, begin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
