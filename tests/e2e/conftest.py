@@ -9,10 +9,6 @@ from pathlib import Path
 
 import pytest
 
-# Before anybody loads grpcio: what it does ahead of each fork() waits for its threads, now and then for ever. Our children are
-# programs and know nothing of gRPC.
-os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
-
 from harness import net, paths, proc
 from harness.certs import Authority
 

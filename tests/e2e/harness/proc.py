@@ -2,7 +2,6 @@
 """Running a program: output into files, log lines as dicts, an orderly end, and no sanitizer report left unseen."""
 
 import contextlib
-import ctypes
 import json
 import os
 import re
@@ -15,14 +14,9 @@ from .wait import DEADLINE, wait_for
 
 SANITIZER = re.compile(r"ERROR: AddressSanitizer|runtime error:|LeakSanitizer|ERROR: ThreadSanitizer|==\d+==ABORTING")
 
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
-
-
-def _die_with_parent():
-    """Run in the child: it gets SIGKILL when the tests are killed, so that nothing is left running."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
+# Becomes the program, which gets SIGKILL when the tests are killed, so that nothing is left running. Not by a preexec_fn: Python
+# would fork() for it, ahead of which grpcio waits for its threads, now and then for ever.
+_DIE_WITH_PARENT = ["/usr/bin/setpriv", "--pdeathsig", "KILL", "--"]
 
 # Programs that the running test has started, for the log tails in a failure report (conftest.py).
 started = []
@@ -90,8 +84,8 @@ class Program:
     def start(self):
         argv = self.argv if self.netns is None else ["ip", "netns", "exec", self.netns, *self.argv]
         with open(self.out_path, "wb") as out, open(self.err_path, "wb") as err:
-            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=self.env,
-                                            cwd=self.cwd, start_new_session=True, preexec_fn=_die_with_parent)
+            self.process = subprocess.Popen([*_DIE_WITH_PARENT, *argv], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                                            env=self.env, cwd=self.cwd, start_new_session=True)
         started.append(self)
         return self
 
