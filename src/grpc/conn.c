@@ -92,7 +92,7 @@ static void maybe_done(struct grpc_conn *c)
 {
     if (c->dead || stream_queued(c->stream) > 0 || h2_wants_write(c->h2))
         return;
-    if (c->want_drain && c->n_calls == 0) {
+    if (c->drain_ms != 0 && c->n_calls == 0) {
         if (c->fin_ms != 0 || h2_goaway_due(c->h2))
             return;
         /* Our FIN, then wait for theirs: closing with bytes unread would reset TCP and could cost the last status. */
@@ -302,9 +302,8 @@ struct grpc_conn *grpc_conn_new(struct loop *loop, struct stream *stream, bool s
 
 void grpc_conn_drain(struct grpc_conn *c)
 {
-    if (c->dead || c->want_drain)
+    if (c->dead || c->drain_ms != 0)
         return;
-    c->want_drain = true;
     c->drain_ms = loop_now_ms(c->loop);
     h2_goaway(c->h2);
     grpc_conn_wake(c);
@@ -312,7 +311,7 @@ void grpc_conn_drain(struct grpc_conn *c)
 
 uint32_t grpc_conn_room(const struct grpc_conn *c)
 {
-    if (c->dead || c->draining || c->want_drain || !c->ready)
+    if (c->dead || c->draining || c->drain_ms != 0 || !c->ready)
         return 0;
     uint32_t max = h2_peer_max_streams(c->h2);
     return max > c->n_calls ? max - c->n_calls : 0;

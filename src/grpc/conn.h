@@ -81,8 +81,8 @@ struct grpc_conn {
     struct loop_pulse pulse;
     int64_t last_rx_ms, ping_at_ms, ping_silence_ms;
     int64_t fin_ms; /* when we shut our half; 0: not yet */
-    bool ready, dead, draining, want_drain;
-    int64_t drain_ms; /* when we began to drain */
+    bool ready, dead, draining;
+    int64_t drain_ms; /* when we began to drain; 0: not yet */
     size_t offered;   /* bytes for which grpc_conn_offer() was called since the last flush */
     enum grpc_conn_end end_reason;
     char *why;            /* once it is dead */
