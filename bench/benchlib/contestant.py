@@ -110,7 +110,8 @@ class Contestant:
 
     # for the measures
 
-    def __enter__(self):
+    def start(self):
+        """Both sides are up when this returns; then `end` it, also after a failure elsewhere. After a failure here nothing is left."""
         self.folder = self.place.folder / f"{self.name}-{self.router_port}"
         self.folder.mkdir()
         try:
@@ -119,13 +120,20 @@ class Contestant:
         except BaseException:
             self.end()
             raise
+
+    def check(self):
+        """Raises when one of its programs has ended by itself."""
+        for child in self.children:
+            child.check()
+
+    def __enter__(self):
+        self.start()
         return self
 
     def __exit__(self, kind, *_):
         try:
             if kind is None:
-                for child in self.children:
-                    child.check()
+                self.check()
         finally:
             self.end()
 
@@ -163,8 +171,7 @@ class Contestant:
         child = self.run("load", self.place.agent_ns, command)
         code = child.wait(seconds_at_most)
         self.children.remove(child)
-        for other in self.children:
-            other.check()
+        self.check()
         if code != 0:
             raise BenchError(f"{child.tail()} ({' '.join(child.command[1:])})")
         wait_quiet(agent + target)

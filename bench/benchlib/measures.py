@@ -1,4 +1,4 @@
-"""What is measured of a chain: each function runs the load through a contestant and returns figures by their row's key."""
+"""What is measured of a chain."""
 
 from pathlib import Path
 
@@ -17,35 +17,58 @@ class Effort:
         self.trips, self.path_seconds = trips, path_seconds
 
 
-def _warm(chain):
+# What is measured side by side: the chains of all contestants are up, and each step is taken by one after the other, so that
+# what else happens on the machine hits all of them. A step: the load through one chain; returns figures by their row's key.
+
+
+def warm(chain, _effort):
     """The first session through a new chain: connections are made, and it is seen to work."""
     chain.load("ping", sessions=1, rounds=20)
+    return {}
 
 
-def bulk(make, effort):
-    figures = {}
-    with make() as chain:
-        _warm(chain)
-        for direction, sessions in BULK:
-            got = chain.load(direction, sessions=sessions, bytes=effort.bytes)
-            key, gb = f"{direction}.{sessions}", got["bytes"] / 1e9
-            figures[f"bulk.{key}"] = got["gbit_s"]
-            if chain.agent:
-                figures[f"agent_cpu.{key}"] = got["agent_cpu"] / gb
-                figures[f"target_cpu.{key}"] = got["target_cpu"] / gb
-    return figures
+def _bulk(direction, sessions):
+    def step(chain, effort):
+        got = chain.load(direction, sessions=sessions, bytes=effort.bytes)
+        key, gb = f"{direction}.{sessions}", got["bytes"] / 1e9
+        figures = {f"bulk.{key}": got["gbit_s"]}
+        if chain.agent:
+            figures[f"agent_cpu.{key}"] = got["agent_cpu"] / gb
+            figures[f"target_cpu.{key}"] = got["target_cpu"] / gb
+        return figures
+
+    return step
 
 
-def ping(make, effort):
-    figures = {}
-    with make() as chain:
-        _warm(chain)
-        for key, at_once in (("ping", 1), ("crowd", PINGERS)):
-            got = chain.load("ping", sessions=PINGERS, rounds=max(1, effort.trips // PINGERS), at_once=at_once)
-            figures[f"{key}.p50"], figures[f"{key}.p99"] = got["p50_us"], got["p99_us"]
-            if chain.agent:
-                figures[f"{key}.cpu"] = got["agent_cpu"] / got["round_trips"] * 1e6
-    return figures
+def _ping(key, at_once):
+    def step(chain, effort):
+        got = chain.load("ping", sessions=PINGERS, rounds=max(1, effort.trips // PINGERS), at_once=at_once)
+        figures = {f"{key}.p50": got["p50_us"], f"{key}.p99": got["p99_us"]}
+        if chain.agent:
+            figures[f"{key}.cpu"] = got["agent_cpu"] / got["round_trips"] * 1e6
+        return figures
+
+    return step
+
+
+def _setup(key):
+    def step(chain, effort):
+        got = chain.load("setup", sessions=effort.sessions)
+        figures = {f"setup.{key}": got["per_second"]}
+        if chain.agent:
+            figures[f"setup.{key}_cpu"] = got["agent_cpu"] / effort.sessions * 1e6
+        return figures
+
+    return step
+
+
+STEPS = {
+    "bulk": [warm] + [_bulk(direction, sessions) for direction, sessions in BULK],
+    "ping": [warm, _ping("ping", 1), _ping("crowd", PINGERS)],
+    "setup": [_setup("first"), _setup("again")],  # without warm: the devices are unknown the first time
+}
+
+# What has the machine for itself: each function makes the chain and returns figures.
 
 
 def idle(make, effort):
@@ -57,17 +80,6 @@ def idle(make, effort):
     for side in ("agent", "target"):
         before, after = got[f"{side}_memory"]
         figures[f"idle.{side}_memory"] = (after - before) / effort.sessions
-    return figures
-
-
-def setup(make, effort):
-    figures = {}
-    with make() as chain:
-        for key in ("first", "again"):
-            got = chain.load("setup", sessions=effort.sessions)
-            figures[f"setup.{key}"] = got["per_second"]
-            if chain.agent:
-                figures[f"setup.{key}_cpu"] = got["agent_cpu"] / effort.sessions * 1e6
     return figures
 
 
