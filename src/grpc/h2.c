@@ -73,6 +73,7 @@ struct h2 {
     int64_t rtt_min_since_ns;              /* when this period began */
     int64_t reset_refill_ns;
     uint32_t reset_tokens;
+    uint32_t streams;  /* open ones */
     struct kv headers; /* block being received */
     uint32_t headers_size;
     char *why; /* of the last h2_feed(): NULL: nothing was wrong */
@@ -124,6 +125,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     st->h2 = h;
     st->id = frame->hd.stream_id;
     st->window = H2_WINDOW_FIRST;
+    h->streams++;
     nghttp2_session_set_stream_user_data(session, st->id, st);
     return 0;
 }
@@ -577,6 +579,7 @@ bool h2_open(struct h2 *h, struct h2_stream *st, const struct kv *headers)
     st->h2 = h;
     st->id = id;
     st->window = H2_WINDOW_FIRST;
+    h->streams++;
     return true;
 }
 
@@ -616,6 +619,7 @@ void h2_stream_forget(struct h2_stream *st)
     nghttp2_session_set_stream_user_data(st->h2->session, st->id, NULL);
     if (st->window > H2_WINDOW_FIRST)
         window_growth -= st->window - H2_WINDOW_FIRST;
+    st->h2->streams--;
     st->id = 0;
 }
 
@@ -630,14 +634,15 @@ static int64_t rtt_min(const struct h2 *h)
 }
 
 /* The window for a reader that reads at this rate, in bytes a nanosecond. */
-static uint64_t wanted_window(double rate, int64_t rtt)
+static uint64_t wanted_window(double rate, int64_t rtt, bool alone)
 {
     /*
      * The sender has three quarters of the window to work with (CREDIT_PART), and these must be more than the path holds, or
      * nobody would find out that the path can do more.
      */
     double path = 3 * rate * (double)rtt;
-    double programs = rate * TURNS_NS, most = path > H2_WINDOW_BULK ? path : H2_WINDOW_BULK;
+    double programs = rate * TURNS_NS, bulk = alone ? H2_WINDOW_BULK_ALONE : H2_WINDOW_BULK;
+    double most = path > bulk ? path : bulk;
     double wanted = path + (programs < most ? programs : most);
     return wanted < H2_WINDOW_MAX ? (uint64_t)wanted : H2_WINDOW_MAX;
 }
@@ -651,7 +656,7 @@ static void grow_window(struct h2_stream *st, int64_t now_ns)
     /* Of two rounds: what has gathered while a program did not get to run comes in a burst, which alone would look like a
      * faster path. */
     double rate = ((double)st->last_bytes + st->round_bytes) / (double)(now_ns - st->last_start_ns);
-    uint64_t wanted = wanted_window(rate, rtt);
+    uint64_t wanted = wanted_window(rate, rtt, h->streams == 1);
     st->last_bytes = st->round_bytes;
     st->last_start_ns = st->round_start_ns;
     st->round_bytes = 0;

@@ -28,6 +28,8 @@ struct h2;
 #define H2_WINDOW_FIRST (64u << 10)
 /* … for bulk data by up to this on any path, because a turn of the loop takes longer than a short path's round trip … */
 #define H2_WINDOW_BULK (256u << 10)
+/* … or this where the connection has no other stream: nobody waits behind what is on its way, and the programs take turns. */
+#define H2_WINDOW_BULK_ALONE (1u << 20)
 /* … to here: 100 ms at 1 Gbit/s with room to spare. */
 #define H2_WINDOW_MAX (32u << 20)
 /* How much all windows of a process may have grown by in sum. */

@@ -74,9 +74,9 @@ static int64_t arrive(struct way *w, int to)
 
 /*
  * One stream sends for `seconds` from the client to the server. The server does not get to run in the first `stall_ms` of every
- * 100 ms: other programs have the processor.
+ * 100 ms: other programs have the processor. With `beside` there is another stream on the connection, which says nothing.
  */
-static struct result run(double rtt_ms, double mbit, double seconds, int stall_ms)
+static struct result run(double rtt_ms, double mbit, double seconds, int stall_ms, bool beside)
 {
     struct result r = {0};
     memset(&up, 0, sizeof up);
@@ -87,12 +87,14 @@ static struct result run(double rtt_ms, double mbit, double seconds, int stall_m
     pair.on_open = on_open;
     int64_t begin = pair.now_ns, end = begin + (int64_t)(seconds * 1e9), half = (begin + end) / 2;
     h2_ping(pair.side[SERVER].h2, pair.now_ns);
-    struct h2_end *c = NULL;
+    struct h2_end *c = NULL, *silent = NULL;
     uint64_t at_half = 0, at_mark = 0;
     int64_t mark = begin, step = (int64_t)(rtt_ms * 1e6) + 20000000;
     for (; pair.now_ns < end; pair.now_ns += TICK_NS) {
-        if (!c && pair.now_ns - begin > 300000000) /* the round trip has been measured on a silent line */
+        if (!c && pair.now_ns - begin > 300000000) { /* the round trip has been measured on a silent line */
             c = h2_pair_call(&pair, UINT64_MAX, false);
+            silent = beside ? h2_pair_call(&pair, 0, false) : NULL;
+        }
         if (pair.now_ns % 100000000 >= stall_ms * 1000000) {
             int64_t waited = arrive(&up, SERVER);
             if (pair.now_ns > half && waited > r.longest_ns)
@@ -118,6 +120,10 @@ static struct result run(double rtt_ms, double mbit, double seconds, int stall_m
     r.window = s->st.window;
     h2_stream_forget(&c->st);
     h2_end_free(c);
+    if (silent) {
+        h2_stream_forget(&silent->st);
+        h2_end_free(silent);
+    }
     h2_pair_free(&pair);
     buf_free(&up.bytes);
     buf_free(&down.bytes);
@@ -129,7 +135,7 @@ static struct result run(double rtt_ms, double mbit, double seconds, int stall_m
 static struct result check(double rtt_ms, double mbit, double seconds, int stall_ms, double full_ms,
                            double wait_ms)
 {
-    struct result r = run(rtt_ms, mbit, seconds, stall_ms);
+    struct result r = run(rtt_ms, mbit, seconds, stall_ms, false);
     printf("%g ms, %g Mbit/s, stalls of %d ms: share %.3f, full after %.0f ms, longest wait %.1f ms, window "
            "%u KiB\n",
            rtt_ms, mbit, stall_ms, r.share, (double)r.full_ns / 1e6, (double)r.longest_ns / 1e6,
@@ -169,10 +175,20 @@ static void a_slow_line_is_not_flooded(void **state)
 static void a_busy_reader_does_not_flood_the_line(void **state)
 {
     (void)state;
-    struct result r = run(1, 1000, 1, 30);
+    struct result r = run(1, 1000, 1, 30, false);
     assert_true(r.longest_ns < 25000000);
     assert_true(r.window < 4u << 20);
     check(10, 200, 2, 30, 300, 170);
+}
+
+/* On a short path the programs' turns decide. Who is alone keeps nobody waiting. */
+static void a_stream_with_others_beside_it_gets_less(void **state)
+{
+    (void)state;
+    struct result alone = run(0.1, 1000, 1, 0, false), beside = run(0.1, 1000, 1, 0, true);
+    assert_true(alone.window > H2_WINDOW_BULK_ALONE && beside.window > H2_WINDOW_BULK);
+    assert_true(beside.window < alone.window - H2_WINDOW_BULK_ALONE / 2);
+    assert_true(beside.share > FULL);
 }
 
 int main(void)
@@ -182,6 +198,7 @@ int main(void)
         cmocka_unit_test(a_long_and_fast_line_is_filled),
         cmocka_unit_test(a_slow_line_is_not_flooded),
         cmocka_unit_test(a_busy_reader_does_not_flood_the_line),
+        cmocka_unit_test(a_stream_with_others_beside_it_gets_less),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
