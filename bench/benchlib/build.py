@@ -28,8 +28,13 @@ def release(build, tree=ROOT, options=(), targets=("kbgp", "kbgp-target")):
     build.mkdir(parents=True, exist_ok=True)
     with open(build / ".lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        # As users build it (README.md).
+        flags, noted = ["--buildtype=release", "-Db_lto=true", *options], build / ".flags"
         if not (build / "build.ninja").exists():
-            run(["meson", "setup", build, tree, "--buildtype=release", *options])
+            run(["meson", "setup", build, tree, *flags])
+        elif not noted.exists() or noted.read_text(encoding="utf-8") != " ".join(flags):  # made by an earlier revision
+            run(["meson", "configure", build, *flags])
+        noted.write_text(" ".join(flags), encoding="utf-8")
         run(["ninja", "-C", build, *targets])
     return build
 
