@@ -29,12 +29,14 @@ def release(build, tree=ROOT, options=(), targets=("kbgp", "kbgp-target")):
     with open(build / ".lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # As users build it (README.md).
-        flags, noted = ["--buildtype=release", "-Db_lto=true", *options], build / ".flags"
+        flags, noted = ["--buildtype=release", "-Db_lto=true"], build / ".flags"
+        words = " ".join([*flags, *options])
         if not (build / "build.ninja").exists():
-            run(["meson", "setup", build, tree, *flags])
-        elif not noted.exists() or noted.read_text(encoding="utf-8") != " ".join(flags):  # made by an earlier revision
+            run(["meson", "setup", build, tree, *flags, *options])
+        elif not noted.exists() or noted.read_text(encoding="utf-8") != words:  # made by an earlier revision
             run(["meson", "configure", build, *flags])
-        noted.write_text(" ".join(flags), encoding="utf-8")
+            run(["meson", "configure", build, *options])  # apart: a build type sets other options, whatever stands beside it
+        noted.write_text(words, encoding="utf-8")
         run(["ninja", "-C", build, *targets])
     return build
 
