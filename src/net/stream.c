@@ -499,7 +499,7 @@ ssize_t stream_read(struct stream *s, uint8_t *dst, size_t cap)
         return s->broken ? STREAM_BROKEN : raw_recv(s, dst, cap);
     /* Nothing more to come in this turn, which OpenSSL would find out the long way, with each message once. */
     if (s->drained && !SSL_has_pending(s->ssl))
-        return STREAM_AGAIN;
+        return s->broken ? STREAM_BROKEN : STREAM_AGAIN;
     ERR_clear_error();
     size_t n;
     if (SSL_read_ex(s->ssl, dst, cap, &n) == 1)
