@@ -7,16 +7,18 @@
 #include "base/clock.h"
 #include "grpc/call_internal.h"
 
-/* How much leaves in one send. */
-#define SEND_BYTES (128u << 10)
+/* How much leaves in one send: eight full TLS records, each with a DATA frame that fills it. */
+#define SEND_BYTES (8 * H2_FRAME_BYTES)
+/* So much payload is enough for it: frames and messages have headers. */
+#define OFFER_BYTES (SEND_BYTES - SEND_BYTES / 64)
 /*
  * What one turn reads from or writes to one connection at most; the rest waits for the next turn, so that one busy
  * connection does not hold up the others. That much, because what comes for one session in one turn goes to its socket in
  * one piece.
  */
 #define TURN_BYTES (4 * SEND_BYTES)
-/* Both are empty between turns and so can be shared. */
-static uint8_t rx_buf[128u << 10], tx_buf[SEND_BYTES];
+/* Both are empty between turns and so can be shared. tx_buf: h2_drain() goes on while there is room for any frame. */
+static uint8_t rx_buf[128u << 10], tx_buf[SEND_BYTES - H2_FRAME_BYTES + H2_DRAIN_MIN];
 
 /* After our FIN: how long the other side may take to close too. */
 #define FIN_WAIT_MS 2000
@@ -113,7 +115,7 @@ static void on_flush(void *arg)
     c->offered = 0;
     size_t budget = TURN_BYTES;
     while (stream_queued(c->stream) == 0 && budget >= SEND_BYTES) {
-        int64_t n = h2_drain(c->h2, tx_buf, SEND_BYTES, clock_mono_ns());
+        int64_t n = h2_drain(c->h2, tx_buf, sizeof tx_buf, clock_mono_ns());
         if (n < 0) {
             conn_end(c, GRPC_END_PROTOCOL, "HTTP/2: out of memory");
             return;
@@ -140,7 +142,7 @@ void grpc_conn_wake(struct grpc_conn *c)
 void grpc_conn_offer(struct grpc_conn *c, size_t n)
 {
     c->offered += n;
-    if (c->offered >= SEND_BYTES && stream_queued(c->stream) == 0)
+    if (c->offered >= OFFER_BYTES && stream_queued(c->stream) == 0)
         on_flush(c);
     else
         grpc_conn_wake(c);

@@ -295,7 +295,7 @@ static ssize_t read_data(nghttp2_session *session, int32_t id, uint8_t *buf, siz
     struct h2_stream *st = stream_of(session, id);
     if (!st) /* forgotten: what it still had to say is cut off by RST_STREAM */
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-    size_t n = st->ops->ready(st->arg, length);
+    size_t n = st->ops->ready(st->arg, length < H2_FRAME_PAYLOAD ? length : H2_FRAME_PAYLOAD);
     if (n > 0) {
         *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
         return (ssize_t)n;

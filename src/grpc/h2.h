@@ -36,6 +36,12 @@ struct h2;
 #define H2_WINDOW_BUDGET (256u << 20)
 /* The most text of one header block, as SETTINGS_MAX_HEADER_LIST_SIZE counts it. */
 #define H2_HEADERS_MAX (32u << 10)
+/*
+ * A DATA frame of ours with its header: 16 KiB, as much as one TLS record holds and one frame may hold by default (RFC 9113
+ * section 4.2), so that frames, records and what is read at once on the other side end together.
+ */
+#define H2_FRAME_BYTES   (16u << 10)
+#define H2_FRAME_PAYLOAD (H2_FRAME_BYTES - 9)
 /* What h2_drain() needs room for at the least: a frame of 16 KiB with its header, as nghttp2 keeps it. */
 #define H2_DRAIN_MIN (17u << 10)
 

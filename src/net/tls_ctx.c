@@ -5,8 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One recv() brings several records of 16 KiB. */
-#define READ_AHEAD (64u << 10)
+/*
+ * One recv() brings four full records of TLS 1.3 (RFC 8446 section 5.2: 5 bytes of header, the type's byte and a tag of 16 come
+ * on top) and nothing of a fifth, which OpenSSL would have to move to its buffer's front and to complete with a
+ * recv() of its own. It keeps 3 bytes in front of them so that the payload is aligned.
+ */
+#define RECORD_BYTES ((16u << 10) + 5 + 1 + 16)
+#define READ_AHEAD   (4 * RECORD_BYTES + 3)
 
 struct tls_ctx {
     SSL_CTX *ssl;

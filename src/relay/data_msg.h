@@ -14,10 +14,10 @@ enum data_action { DATA_CARRY_ON = 0, DATA_KILL = 1, DATA_RESTART = 2 };
 /* --- writing --- */
 
 /*
- * The most payload we put into one message. With its header (4 bytes) and gRPC's prefix (5) such a message fills four
- * HTTP/2 frames of 16 KiB exactly. The contract says at most 64 KiB.
+ * The most payload we put into one message. With its header (4 bytes), gRPC's prefix (5) and four HTTP/2 frame headers (9 each)
+ * such a message fills four TLS records of 16 KiB exactly. The contract says at most 64 KiB.
  */
-#define DATA_PAYLOAD_MAX (65536u - 9u)
+#define DATA_PAYLOAD_MAX (65536u - 4u - 5u - 4u * 9u)
 /* The most payload we take in one message, streaming; a longer one is refused by the gRPC layer. */
 #define DATA_MESSAGE_MAX (4u << 20)
 /* The longest header. */

@@ -85,8 +85,11 @@ struct session {
     struct bgp_watch seen; /* BGP as it passes, for the operator's eyes */
 };
 
-/* The most bytes the out ring holds: then the TCP side is not read any more and TCP tells the sender. */
-#define SESSION_OUT_MAX (128u << 10)
+/*
+ * The most bytes the out ring holds: then the TCP side is not read any more and TCP tells the sender. Two full messages are
+ * one full send of the connection.
+ */
+#define SESSION_OUT_MAX (2 * DATA_PAYLOAD_MAX)
 
 /*
  * A new call is opened only when the in ring holds no more than this: each call brings a window of its own, and a router that
