@@ -16,7 +16,10 @@ struct bridge {
     void *arg;
     bool paused[2]; /* by direction: counted in the pool */
     bool ending;    /* the same */
+    uint8_t lent;   /* 1 + which of the pool's is ours; 0: none */
 };
+
+_Static_assert(BRIDGE_LENT <= 64, "a bit for each in lent_used");
 
 enum { OUT, IN };
 
@@ -77,6 +80,54 @@ static void note_ending(struct bridge *b)
     b->pool->ending++;
 }
 
+/* --- bytes for the local end --- */
+
+/* n bytes for the local end are done with: credit for those that this call brought. */
+static void give_credit(struct bridge *b, size_t n)
+{
+    uint32_t stale = n < b->stale ? (uint32_t)n : b->stale;
+    b->stale -= stale;
+    if (b->call && n > stale)
+        grpc_call_consume(b->call, n - stale);
+}
+
+/* Where to note bytes that are still where the connection has read them. NULL: they go through the ring. */
+static struct lent *lent_of(struct bridge *b)
+{
+    struct bridge_pool *pool = b->pool;
+    if (b->lent == 0) {
+        if (~pool->lent_used == 0 || b->s->in.len > 0 || !b->local || !b->local->ops->take)
+            return NULL;
+        int free_one = __builtin_ctzll(~pool->lent_used);
+        pool->lent_used |= UINT64_C(1) << free_one;
+        b->lent = (uint8_t)(free_one + 1);
+    }
+    return &pool->lent[b->lent - 1];
+}
+
+static void put_lent(struct bridge *b)
+{
+    if (b->lent == 0)
+        return;
+    b->pool->lent[b->lent - 1].pieces = 0;
+    b->pool->lent[b->lent - 1].len = 0;
+    b->pool->lent_used &= ~(UINT64_C(1) << (b->lent - 1));
+    b->lent = 0;
+}
+
+static void give_lent_back(struct bridge *b)
+{
+    if (b->lent == 0)
+        return;
+    struct lent *lent = &b->pool->lent[b->lent - 1];
+    size_t taken = lent->len > 0 && b->local ? b->local->ops->take(b->local, lent) : 0;
+    session_lent_back(b->s, b->pool->arena, lent, taken);
+    give_credit(b, taken);
+    put_lent(b);
+}
+
+/* --- life --- */
+
 static void close_local(struct bridge *b, bool abort)
 {
     struct bridge_local *local = b->local;
@@ -93,6 +144,7 @@ void bridge_free(struct bridge *b)
     if (b->call)
         grpc_call_cancel(b->call);
     close_local(b, true);
+    put_lent(b);
     set_paused(b, OUT, false);
     set_paused(b, IN, false);
     b->pool->ending -= b->ending;
@@ -166,6 +218,7 @@ void bridge_accept(struct bridge *b, struct grpc_call *call, const struct kv *me
     if (b->call) {
         grpc_call_cancel(b->call);
         b->call = NULL;
+        give_lent_back(b);
         session_stream_closed(b->s, false);
     }
     grpc_call_accept(call, metadata, &bridge_call_ops, b);
@@ -198,7 +251,7 @@ static void on_message_bytes(void *arg, const uint8_t *p, size_t n)
 {
     struct bridge *b = arg;
     struct bgp_watch_time now = time_seen(b);
-    size_t done = session_message_bytes(b->s, b->pool->arena, p, n, &now);
+    size_t done = session_message_bytes(b->s, b->pool->arena, lent_of(b), p, n, &now);
     if (done == SIZE_MAX)
         done = n; /* the session is being killed: its window does not matter any more */
     else
@@ -216,6 +269,11 @@ static void on_message_end(void *arg)
     bridge_kick(b);
 }
 
+static void on_settle(void *arg)
+{
+    give_lent_back(arg);
+}
+
 static void on_half_closed(void *arg)
 {
     struct bridge *b = arg;
@@ -227,6 +285,7 @@ static void on_closed(void *arg, const struct grpc_status *status)
 {
     struct bridge *b = arg;
     b->call = NULL;
+    give_lent_back(b);
     session_stream_closed(b->s, status->code == GRPC_OK);
     bool reopens = b->s->role == SESSION_AGENT && b->s->restart_received && status->code == GRPC_OK;
     bool aborting =
@@ -258,20 +317,12 @@ const struct grpc_call_ops bridge_call_ops = {
     .message_begin = on_message_begin,
     .message_bytes = on_message_bytes,
     .message_end = on_message_end,
+    .settle = on_settle,
     .half_closed = on_half_closed,
     .closed = on_closed,
     .next = on_next,
     .write = on_write,
 };
-
-/* n bytes at the front of session->in are done with: credit for those that this call brought. */
-static void give_credit(struct bridge *b, size_t n)
-{
-    uint32_t stale = n < b->stale ? (uint32_t)n : b->stale;
-    b->stale -= stale;
-    if (b->call && n > stale)
-        grpc_call_consume(b->call, n - stale);
-}
 
 /* --- what the local end tells --- */
 

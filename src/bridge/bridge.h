@@ -16,8 +16,9 @@
  *     local end ──bridge_received──▶ session.out ──pulled──▶ call
  *     local end ◀──────deliver────── session.in ◀──────────  call
  *
- * Bytes move when they come; what follows from them (writing to the local end, ending things) is done by one task a turn
- * of the loop, so that everything that one TLS read brought for a session is one write.
+ * Bytes move when they come; what follows from them (writing what waits, ending things) is done by one task a turn of the
+ * loop. What one turn of a connection brought for a session is one write: straight from where it was read when nothing waits in
+ * the in ring (`take`), else through the ring (`deliver`).
  */
 struct bridge;
 
@@ -27,6 +28,11 @@ struct bridge_local {
 };
 
 struct bridge_local_ops {
+    /*
+     * These bytes are next, and the in ring is empty: returns how many were taken. The others go into the ring. NULL: all go
+     * through the ring.
+     */
+    size_t (*take)(struct bridge_local *l, const struct lent *lent);
     /* The in ring has bytes: take what can be taken (bridge_delivered). Called again by bridge_kick(). */
     void (*deliver)(struct bridge_local *l, struct bridge *b);
     /* session_tcp_wants() may have changed: start or stop reading. */
@@ -50,11 +56,16 @@ struct bridge_ops {
     void (*over)(void *arg, enum session_todo how);
 };
 
+/* At so many sessions in a turn of a connection bytes go straight to the local end; those of others go through their rings. */
+#define BRIDGE_LENT 64
+
 struct bridge_pool {
     struct loop *loop;
     struct arena *arena;
     /* Sessions whose local end has closed or that are being killed: somebody may have to give up on them. */
     uint32_t ending;
+    struct lent lent[BRIDGE_LENT];
+    uint64_t lent_used; /* a bit for each: it is a bridge's, until its call settles */
     struct list
         lingering; /* local ends whose session is over and whose other side has not closed yet: bridge/tcp_end */
     uint64_t bytes[2],

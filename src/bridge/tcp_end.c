@@ -121,6 +121,19 @@ static void broken_while_writing(struct tcp_end *t)
     broken(t);
 }
 
+static size_t take(struct bridge_local *l, const struct lent *lent)
+{
+    struct tcp_end *t = (struct tcp_end *)l;
+    struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)lent->piece,
+                         .msg_iovlen = (size_t)lent->pieces};
+    ssize_t n;
+    do
+        n = sendmsg(loop_watch_fd(t->watch), &msg, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    /* Why not, deliver() finds out, to which all the rest comes. */
+    return n > 0 ? (size_t)n : 0;
+}
+
 static void deliver(struct bridge_local *l, struct bridge *b)
 {
     struct tcp_end *t = (struct tcp_end *)l;
@@ -228,7 +241,7 @@ static int end_fd(const struct bridge_local *l)
 }
 
 static const struct bridge_local_ops ops = {
-    .deliver = deliver, .adjust = adjust, .shut = shut, .close = close_end, .fd = end_fd};
+    .take = take, .deliver = deliver, .adjust = adjust, .shut = shut, .close = close_end, .fd = end_fd};
 
 struct bridge_local *tcp_end_new(struct bridge *b, int fd, struct err *e)
 {

@@ -38,8 +38,42 @@ static void fail(struct grpc_call *call, enum grpc_code code, const char *messag
     grpc_conn_wake(call->conn);
 }
 
+/* --- who still looks at what was received --- */
+
+/* Of one connection, as only one is read at a time. A call for which there is no place settles at once. */
+#define UNSETTLED_MAX 64
+static struct grpc_call *unsettled[UNSETTLED_MAX];
+static uint8_t n_unsettled;
+
+static void settles(struct grpc_call *call)
+{
+    if (!call->ops || !call->ops->settle || call->unsettled != 0)
+        return;
+    if (n_unsettled == UNSETTLED_MAX) {
+        call->ops->settle(call->arg);
+        return;
+    }
+    unsettled[n_unsettled++] = call;
+    call->unsettled = n_unsettled;
+}
+
+void grpc_calls_settle(void)
+{
+    for (uint8_t i = 0; i < n_unsettled; i++) {
+        struct grpc_call *call = unsettled[i];
+        if (!call) /* freed meanwhile */
+            continue;
+        call->unsettled = 0;
+        if (call->ops)
+            call->ops->settle(call->arg);
+    }
+    n_unsettled = 0;
+}
+
 void grpc_call_free(struct grpc_call *call)
 {
+    if (call->unsettled != 0)
+        unsettled[call->unsettled - 1] = NULL;
     h2_stream_forget(&call->st);
     list_remove(&call->node);
     call->conn->n_calls--;
@@ -239,6 +273,7 @@ static void on_data(void *arg, const uint8_t *p, size_t n)
         case GRPC_FRAME_BYTES:
             overhead -= len;
             call->ops->message_bytes(call->arg, piece, len);
+            settles(call);
             break;
         case GRPC_FRAME_END:
             call->ops->message_end(call->arg);

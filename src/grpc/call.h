@@ -29,6 +29,12 @@ struct grpc_call_ops {
     void (*message_begin)(void *arg, uint32_t len);
     void (*message_bytes)(void *arg, const uint8_t *p, size_t n);
     void (*message_end)(void *arg);
+    /*
+     * What message_bytes told of is about to be overwritten: whoever looks at it no longer than this need not copy it. Comes
+     * once after one or many of them, before the loop sees to anything else, unless `closed` comes or the user lets
+     * go first. May be NULL.
+     */
+    void (*settle)(void *arg);
     /* Server: the client closed its half. */
     void (*half_closed)(void *arg);
     /* The call is over: the last callback. Server: OK when our status went out, else why the call broke. */

@@ -18,6 +18,7 @@ struct grpc_call {
     bool accepted;       /* server: our header block is out */
     bool finished;       /* server: trailers are set */
     bool half_close;     /* client: no message will follow */
+    uint8_t unsettled;   /* its place among the calls that are to settle; 0: not one of them */
     uint64_t tx_left;    /* bytes of the message being sent, prefix included */
     int64_t released_ms; /* when the user let go: of one in `released` */
     struct kv *trailers; /* NULL until then */
@@ -30,5 +31,7 @@ struct h2_stream *grpc_call_incoming(struct grpc_conn *conn);
 /* The connection is gone: tells the user and frees the call. */
 void grpc_call_lost(struct grpc_call *call, const char *why);
 void grpc_call_free(struct grpc_call *call);
+/* What was received is about to be overwritten: tells those who got some of it. */
+void grpc_calls_settle(void);
 
 #endif

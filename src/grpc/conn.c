@@ -18,7 +18,7 @@
  */
 #define TURN_BYTES (4 * SEND_BYTES)
 /* Both are empty between turns and so can be shared. tx_buf: h2_drain() goes on while there is room for any frame. */
-static uint8_t rx_buf[128u << 10], tx_buf[SEND_BYTES - H2_FRAME_BYTES + H2_DRAIN_MIN];
+static uint8_t rx_buf[TURN_BYTES], tx_buf[SEND_BYTES - H2_FRAME_BYTES + H2_DRAIN_MIN];
 
 /* After our FIN: how long the other side may take to close too. */
 #define FIN_WAIT_MS 2000
@@ -164,15 +164,17 @@ static size_t fill(struct grpc_conn *c, ssize_t *last)
 static void on_read(void *arg)
 {
     struct grpc_conn *c = arg;
-    ssize_t n = 1;
-    for (size_t budget = TURN_BYTES; n > 0 && budget >= sizeof rx_buf && !c->dead; budget -= sizeof rx_buf) {
-        size_t have = fill(c, &n);
-        if (have == 0)
-            break;
+    if (c->dead)
+        return;
+    ssize_t n;
+    size_t have = fill(c, &n);
+    if (have > 0) {
         c->last_rx_ms = loop_now_ms(c->loop);
         c->ping_at_ms = 0;
         struct err e;
-        if (!h2_feed(c->h2, rx_buf, have, clock_mono_ns(), &e)) {
+        bool sound = h2_feed(c->h2, rx_buf, have, clock_mono_ns(), &e);
+        grpc_calls_settle();
+        if (!sound) {
             on_flush(c); /* a GOAWAY that tells the other side why */
             conn_end(c, GRPC_END_PROTOCOL, e.text);
             return;

@@ -107,8 +107,18 @@ void session_message_begin(struct session *s, uint32_t len)
     s->decoder = (struct data_decoder){.length = len};
 }
 
-size_t session_message_bytes(struct session *s, struct arena *a, const uint8_t *p, size_t n,
-                             const struct bgp_watch_time *now)
+/* Behind everything that came before: noted where it lies, or copied. */
+static bool take_in(struct session *s, struct arena *a, struct lent *lent, const uint8_t *p, size_t n)
+{
+    if (!lent)
+        return ring_append(&s->in, a, p, n);
+    if (s->in.len == 0 && lent_add(lent, p, n))
+        return true;
+    return lent_keep(lent, 0, &s->in, a) && ring_append(&s->in, a, p, n);
+}
+
+size_t session_message_bytes(struct session *s, struct arena *a, struct lent *lent, const uint8_t *p,
+                             size_t n, const struct bgp_watch_time *now)
 {
     const uint8_t *end = p + n, *payload;
     size_t len, done = n;
@@ -126,7 +136,7 @@ size_t session_message_bytes(struct session *s, struct arena *a, const uint8_t *
             if (s->tcp_broken || s->over || s->kill_due)
                 break;
             bgp_watch_feed(&s->seen, &s->seen.in, payload, len, now);
-            if (!ring_append(&s->in, a, payload, len)) {
+            if (!take_in(s, a, lent, payload, len)) {
                 session_kill(s);
                 return SIZE_MAX;
             }
@@ -134,6 +144,12 @@ size_t session_message_bytes(struct session *s, struct arena *a, const uint8_t *
             break;
         }
     }
+}
+
+void session_lent_back(struct session *s, struct arena *a, struct lent *lent, size_t n)
+{
+    if (!lent_keep(lent, n, &s->in, a))
+        session_kill(s);
 }
 
 bool session_message_end(struct session *s)

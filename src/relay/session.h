@@ -10,6 +10,7 @@
 #include "base/uuid.h"
 #include "bgp/watch.h"
 #include "relay/data_msg.h"
+#include "relay/lent.h"
 #include "relay/ring.h"
 
 /*
@@ -139,11 +140,18 @@ struct session_counters session_counters(const struct session *s);
 /*
  * A message of the other end: begin (with its length; 0: not known), bytes in any number of pieces, end. session_message_bytes() returns how many of the
  * n bytes are already done with, so that their window credit may be returned: the others follow with
- * session_tcp_wrote(). It returns SIZE_MAX, and an ABORT is due, when the bytes are no protobuf message or memory ran out.
+ * session_tcp_wrote() or session_lent_back(). It returns SIZE_MAX, and an ABORT is due, when the bytes are no protobuf message or
+ * memory ran out. `lent`: may note payload instead of copying it to the in ring (NULL: copies); then it must come
+ * back with session_lent_back() before anything else is asked of the session, but for further messages.
  */
 void session_message_begin(struct session *s, uint32_t len);
-size_t session_message_bytes(struct session *s, struct arena *a, const uint8_t *p, size_t n,
-                             const struct bgp_watch_time *now);
+size_t session_message_bytes(struct session *s, struct arena *a, struct lent *lent, const uint8_t *p,
+                             size_t n, const struct bgp_watch_time *now);
+/*
+ * TCP took the first n bytes of what was lent, which are done with now; the others go into the in ring. Without memory for
+ * them an ABORT is due.
+ */
+void session_lent_back(struct session *s, struct arena *a, struct lent *lent, size_t n);
 /* False: the message was cut short; an ABORT is due. */
 bool session_message_end(struct session *s);
 

@@ -65,7 +65,7 @@ struct run {
 
 /* What the whole test must have seen, so that it does not test nothing. */
 static struct {
-    unsigned long restarts, calls, breaks, kills, resumed, closes, bytes, crossed;
+    unsigned long restarts, calls, breaks, kills, resumed, closes, bytes, lent, crossed;
 } seen;
 
 #define CHECK(run, cond)                                                                                     \
@@ -138,6 +138,33 @@ static void tcp_read(struct run *run, int i)
 }
 
 /* Every byte that arrives must be the next one of the other side's pattern. */
+static void tcp_takes(struct run *run, int i, const void *p, size_t n)
+{
+    struct side *d = &run->side[i];
+    CHECK(run, !d->got_fin);
+    CHECK(run, pattern_check((uint64_t)!i, d->tcp_written, p, n) == n);
+    d->tcp_written += n;
+    uint64_t stale = n < d->stale ? n : d->stale;
+    d->stale -= stale;
+    run->side[!i].out.credit += n - stale;
+    seen.bytes += n;
+}
+
+/* Some of what was lent goes to TCP at once. */
+static void take_lent(struct run *run, int i, struct lent *lent)
+{
+    struct side *d = &run->side[i];
+    CHECK(run, lent->len == 0 || d->s->in.len == 0);
+    size_t taken = rng_once_in(&run->r, 8) ? rng_size(&run->r, (uint32_t)lent->len) : lent->len, left = taken;
+    for (int k = 0; left > 0; k++) {
+        size_t part = lent->piece[k].iov_len < left ? lent->piece[k].iov_len : left;
+        tcp_takes(run, i, lent->piece[k].iov_base, part);
+        left -= part;
+    }
+    seen.lent += taken;
+    session_lent_back(d->s, run->a, lent, taken);
+}
+
 static void tcp_write(struct run *run, int i, bool all)
 {
     struct side *d = &run->side[i];
@@ -146,15 +173,9 @@ static void tcp_write(struct run *run, int i, bool all)
         size_t max = all ? d->s->in.len : 1 + rng_size(&run->r, d->s->in.len - 1);
         int pieces = ring_front(&d->s->in, run->a, max, iov);
         CHECK(run, pieces > 0);
-        CHECK(run, !d->got_fin);
         size_t n = iov[0].iov_len;
-        CHECK(run, pattern_check((uint64_t)!i, d->tcp_written, iov[0].iov_base, n) == n);
-        d->tcp_written += n;
+        tcp_takes(run, i, iov[0].iov_base, n);
         session_tcp_wrote(d->s, run->a, n);
-        uint64_t stale = n < d->stale ? n : d->stale;
-        d->stale -= stale;
-        run->side[!i].out.credit += n - stale;
-        seen.bytes += n;
         if (!all)
             return;
     }
@@ -255,9 +276,12 @@ static void call_receive(struct run *run, int i)
         break;
     case BYTES: {
         size_t n = 1 + rng_size(&run->r, e->n - 1);
-        size_t done = session_message_bytes(d->s, run->a, w->bytes + w->head, n, &now);
+        struct lent lent = {0}, *l = rng_once_in(&run->r, 2) ? &lent : NULL;
+        size_t done = session_message_bytes(d->s, run->a, l, w->bytes + w->head, n, &now);
         CHECK(run, done <= n);
         w->credit += done;
+        if (l)
+            take_lent(run, i, l);
         w->head += n;
         e->n -= (uint32_t)n;
         /* Of one call no more than its window lies in memory. */
@@ -463,6 +487,7 @@ static void restarts_lose_nothing(void **state)
     assert_true(seen.crossed > 50);
     assert_true(seen.closes == 4000);
     assert_true(seen.bytes > 100000000);
+    assert_true(seen.lent > 1000000);
 }
 
 /* Streams break: nothing lost goes unnoticed. Either not a byte was lost and the session goes on, or it ends

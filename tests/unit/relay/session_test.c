@@ -172,7 +172,7 @@ static size_t receive(struct fixture *f, uint32_t n, enum data_action action)
     for (size_t at = 0; at < len;) {
         size_t part = 1 + rng_size(&r, 5000);
         part = part < len - at ? part : len - at;
-        size_t done = session_message_bytes(f->s, f->a, msg + at, part, &now);
+        size_t done = session_message_bytes(f->s, f->a, NULL, msg + at, part, &now);
         assert_true(done <= part);
         credit += done;
         at += part;
@@ -308,14 +308,14 @@ static void a_session_is_plain_memory(void **state)
     size_t header = data_msg_header(half, 60);
     pattern_fill(2, 50000, half + header, 60);
     session_message_begin(s, (uint32_t)header + 60);
-    session_message_bytes(s, f->a, half, 40, &now);
+    session_message_bytes(s, f->a, NULL, half, 40, &now);
     uint32_t other = arena_slot_get(f->a);
     struct session *moved = arena_slot(f->a, other);
     memcpy(moved, s, sizeof *s);
     memset(s, 0xee, sizeof *s);
     f->s = moved;
     f->slot = other;
-    session_message_bytes(moved, f->a, half + 40, header + 60 - 40, &now);
+    session_message_bytes(moved, f->a, NULL, half + 40, header + 60 - 40, &now);
     assert_true(session_message_end(moved));
     session_message_write(moved, f->a, msg + 1000, (size_t)len - 1000);
     assert_u64_equal(pattern_check(1, 0, msg + 4, (size_t)len - 4), (uint64_t)len - 4);
@@ -528,6 +528,121 @@ static void a_kill_that_cannot_be_said_aborts_at_once(void **state)
     }
 }
 
+/* A message of n bytes comes in and is noted where it lies, from msg on. Returns what of it is done with. */
+static size_t receive_lent(struct fixture *f, struct lent *lent, uint8_t *msg, uint32_t n)
+{
+    size_t header = data_msg_header(msg, n);
+    pattern_fill(2, f->in_in, msg + header, n);
+    f->in_in += n;
+    session_message_begin(f->s, (uint32_t)header + n);
+    size_t done = session_message_bytes(f->s, f->a, lent, msg, header + n, &now);
+    assert_true(session_message_end(f->s));
+    return done;
+}
+
+static void check_lent(struct fixture *f, const struct lent *lent, size_t n)
+{
+    for (int i = 0; n > 0; i++) {
+        size_t part = lent->piece[i].iov_len < n ? lent->piece[i].iov_len : n;
+        assert_u64_equal(pattern_check(2, f->in_out, lent->piece[i].iov_base, part), part);
+        f->in_out += part;
+        n -= part;
+    }
+}
+
+static void bytes_are_lent_while_nothing_waits(void **state)
+{
+    struct fixture *f = *state;
+    static uint8_t msg[4][9000];
+    EACH_ROLE(role)
+    {
+        struct session *s = begin(f, role);
+        struct lent lent = {0};
+        /* The header is done with, the payload is not; nothing is copied. */
+        assert_int_equal(receive_lent(f, &lent, msg[0], 100), 2);
+        assert_int_equal(receive_lent(f, &lent, msg[1], 8000), 3);
+        assert_int_equal(lent.pieces, 2);
+        assert_int_equal(lent.len, 8100);
+        assert_int_equal(s->in.len, 0);
+        assert_u64_equal(s->received.bytes, 8100);
+        /* TCP takes some: the rest waits in the ring, whatever becomes of the lent memory. */
+        check_lent(f, &lent, 150);
+        session_lent_back(s, f->a, &lent, 150);
+        memset(msg, 0xee, sizeof msg);
+        assert_int_equal(lent.pieces, 0);
+        assert_int_equal(lent.len, 0);
+        assert_int_equal(s->in.len, 7950);
+        /* While bytes wait there, others line up behind them. */
+        assert_int_equal(receive_lent(f, &lent, msg[2], 300), 3);
+        assert_int_equal(lent.pieces, 0);
+        assert_int_equal(s->in.len, 8250);
+        session_lent_back(s, f->a, &lent, 0);
+        tcp_write(f, 8250);
+        /* All taken: nothing comes into the ring. */
+        assert_int_equal(receive_lent(f, &lent, msg[3], 19), 2);
+        check_lent(f, &lent, 19);
+        session_lent_back(s, f->a, &lent, 19);
+        assert_int_equal(s->in.len, 0);
+        assert_int_equal(todo(f), SESSION_NOTHING);
+    }
+}
+
+static void too_many_pieces_go_through_the_ring(void **state)
+{
+    struct fixture *f = *state;
+    static uint8_t msg[LENT_PIECES + 3][40];
+    EACH_ROLE(role)
+    {
+        struct session *s = begin(f, role);
+        struct lent lent = {0};
+        for (int i = 0; i < LENT_PIECES; i++)
+            assert_int_equal(receive_lent(f, &lent, msg[i], 19), 2);
+        assert_int_equal(s->in.len, 0);
+        for (int i = LENT_PIECES; i < LENT_PIECES + 3; i++)
+            assert_int_equal(receive_lent(f, &lent, msg[i], 19), 2);
+        assert_int_equal(lent.len, 0);
+        assert_int_equal(s->in.len, 19 * (LENT_PIECES + 3));
+        session_lent_back(s, f->a, &lent, 0);
+        tcp_write(f, 19 * (LENT_PIECES + 3));
+    }
+}
+
+/* Nobody must get what follows a gap, and nobody waits for bytes that TCP cannot take. */
+static void nothing_is_lent_for_a_broken_end(void **state)
+{
+    struct fixture *f = *state;
+    static uint8_t msg[100];
+    EACH_ROLE(role)
+    {
+        struct session *s = begin(f, role);
+        struct lent lent = {0};
+        session_tcp_broken(s, f->a);
+        assert_int_equal(receive_lent(f, &lent, msg, 50), 52);
+        assert_int_equal(lent.pieces, 0);
+        s = begin(f, role);
+        session_kill(s);
+        assert_int_equal(receive_lent(f, &lent, msg, 50), 52);
+        assert_int_equal(lent.pieces, 0);
+    }
+}
+
+static void no_memory_for_what_was_lent_kills(void **state)
+{
+    struct fixture *f = *state;
+    static uint8_t msg[5 * ARENA_BLOCK];
+    EACH_ROLE(role)
+    {
+        struct session *s = begin(f, role);
+        struct lent lent = {0};
+        receive_lent(f, &lent, msg, sizeof msg - DATA_HEADER_MAX);
+        session_lent_back(s, f->a, &lent, 10);
+        assert_int_equal(say(f), KILL);
+        assert_int_equal(todo(f), SESSION_ABORT);
+        session_release(s, f->a);
+        assert_int_equal(arena_usage(f->a).blocks_used, 0);
+    }
+}
+
 static void garbage_kills(void **state)
 {
     struct fixture *f = *state;
@@ -535,8 +650,9 @@ static void garbage_kills(void **state)
     {
         struct session *s = begin(f, role);
         session_message_begin(s, 4);
-        assert_int_equal(session_message_bytes(s, f->a, (const uint8_t *)"\x0f", 1, &now), SIZE_MAX);
-        assert_int_equal(session_message_bytes(s, f->a, (const uint8_t *)"\x12\x01x", 3, &now), SIZE_MAX);
+        assert_int_equal(session_message_bytes(s, f->a, NULL, (const uint8_t *)"\x0f", 1, &now), SIZE_MAX);
+        assert_int_equal(session_message_bytes(s, f->a, NULL, (const uint8_t *)"\x12\x01x", 3, &now),
+                         SIZE_MAX);
         assert_false(session_message_end(s));
         assert_int_equal(say(f), KILL);
         assert_int_equal(todo(f), SESSION_ABORT);
@@ -544,7 +660,8 @@ static void garbage_kills(void **state)
         /* A field that claims more than its message has: known before one byte of it is let through. */
         s = begin(f, role);
         session_message_begin(s, 4);
-        assert_int_equal(session_message_bytes(s, f->a, (const uint8_t *)"\x12\x03xx", 4, &now), SIZE_MAX);
+        assert_int_equal(session_message_bytes(s, f->a, NULL, (const uint8_t *)"\x12\x03xx", 4, &now),
+                         SIZE_MAX);
         assert_int_equal(s->in.len, 0);
         assert_true(s->malformed);
         assert_int_equal(say(f), KILL);
@@ -552,7 +669,7 @@ static void garbage_kills(void **state)
 
         s = begin(f, role);
         session_message_begin(s, 4);
-        assert_int_equal(session_message_bytes(s, f->a, (const uint8_t *)"\x12\x02x", 3, &now), 2);
+        assert_int_equal(session_message_bytes(s, f->a, NULL, (const uint8_t *)"\x12\x02x", 3, &now), 2);
         assert_false(session_message_end(s)); /* cut short */
         assert_u64_equal(s->received.messages, 0);
         assert_int_equal(say(f), KILL);
@@ -569,9 +686,9 @@ static void running_out_of_memory_kills(void **state)
         static uint8_t msg[5 * ARENA_BLOCK];
         size_t header = data_msg_header(msg, sizeof msg - DATA_HEADER_MAX);
         session_message_begin(s, (uint32_t)(header + sizeof msg - DATA_HEADER_MAX));
-        assert_int_equal(session_message_bytes(s, f->a, msg, header, &now), header);
-        assert_int_equal(session_message_bytes(s, f->a, msg + header, sizeof msg - DATA_HEADER_MAX, &now),
-                         SIZE_MAX);
+        assert_int_equal(session_message_bytes(s, f->a, NULL, msg, header, &now), header);
+        assert_int_equal(
+            session_message_bytes(s, f->a, NULL, msg + header, sizeof msg - DATA_HEADER_MAX, &now), SIZE_MAX);
         assert_int_equal(say(f), KILL);
         assert_int_equal(todo(f), SESSION_ABORT);
         session_release(s, f->a);
@@ -1011,7 +1128,7 @@ static void bgp_is_watched_both_ways(void **state)
         memcpy(msg + header, keepalive, 19);
         session_message_begin(s, (uint32_t)header + 19);
         for (size_t i = 0; i < header + 19; i++)
-            session_message_bytes(s, f->a, msg + i, 1, &now);
+            session_message_bytes(s, f->a, NULL, msg + i, 1, &now);
         assert_true(session_message_end(s));
         assert_u64_equal(s->seen.in.peek.messages[BGP_KEEPALIVE], 1);
         assert_false(s->seen.in.peek.unparsable);
@@ -1026,6 +1143,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(bytes_read_become_messages),
         TEST(messages_become_bytes_to_write),
+        TEST(bytes_are_lent_while_nothing_waits),
+        TEST(too_many_pieces_go_through_the_ring),
+        TEST(nothing_is_lent_for_a_broken_end),
+        cmocka_unit_test_setup_teardown(no_memory_for_what_was_lent_kills, set_up_small, tear_down),
         TEST(at_rest_a_session_holds_no_memory),
         TEST(a_full_out_ring_stops_reading),
         TEST(a_read_may_fill_the_last_block),
