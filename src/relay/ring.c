@@ -8,8 +8,8 @@ int ring_room(struct ring *r, struct arena *a, size_t want, struct iovec iov[sta
     uint32_t at = r->last;
     if (at != ARENA_NONE && r->tail < ARENA_BLOCK) {
         iov[n].iov_base = arena_block(a, at) + r->tail;
-        iov[n].iov_len = ARENA_BLOCK - r->tail;
-        want -= want < iov[n].iov_len ? want : iov[n].iov_len;
+        iov[n].iov_len = want < ARENA_BLOCK - r->tail ? want : ARENA_BLOCK - r->tail;
+        want -= iov[n].iov_len;
         n++;
     }
     while (want > 0 && n < RING_IOV) {
@@ -24,8 +24,8 @@ int ring_room(struct ring *r, struct arena *a, size_t want, struct iovec iov[sta
         }
         at = block;
         iov[n].iov_base = arena_block(a, block);
-        iov[n].iov_len = ARENA_BLOCK;
-        want -= want < ARENA_BLOCK ? want : ARENA_BLOCK;
+        iov[n].iov_len = want < ARENA_BLOCK ? want : ARENA_BLOCK;
+        want -= iov[n].iov_len;
         n++;
     }
     return n;
