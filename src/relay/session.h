@@ -138,11 +138,12 @@ bool session_peer_counters(struct session *s, const struct session_counters *pee
 struct session_counters session_counters(const struct session *s);
 
 /*
- * A message of the other end: begin (with its length; 0: not known), bytes in any number of pieces, end. session_message_bytes() returns how many of the
- * n bytes are already done with, so that their window credit may be returned: the others follow with
- * session_tcp_wrote() or session_lent_back(). It returns SIZE_MAX, and an ABORT is due, when the bytes are no protobuf message or
- * memory ran out. `lent`: may note payload instead of copying it to the in ring (NULL: copies); then it must come
- * back with session_lent_back() before anything else is asked of the session, but for further messages.
+ * A message of the other end: begin (with its length; 0: not known), bytes in any number of pieces, end.
+ *
+ * session_message_bytes() returns how many of the n bytes are already done with, so that their window credit may be returned: the
+ * others follow with session_tcp_wrote() or session_lent_back(). It returns SIZE_MAX, and an ABORT is due, when the bytes are no
+ * protobuf message or memory ran out. In `lent` payload may be noted instead of copied to the in ring (NULL: always
+ * copied); it must come back with session_lent_back() before the session is asked or told anything but further messages.
  */
 void session_message_begin(struct session *s, uint32_t len);
 size_t session_message_bytes(struct session *s, struct arena *a, struct lent *lent, const uint8_t *p,
