@@ -1,35 +1,8 @@
 #include "unit.h"
 
 #include "relay/lent.h"
+#include "ring_fixture.h"
 #include "rng.h"
-
-enum { BLOCKS = 10 };
-
-struct fixture {
-    struct arena *a;
-    struct ring r;
-};
-
-static int set_up(void **state)
-{
-    struct err e;
-    struct fixture *f = calloc(1, sizeof *f);
-    assert_non_null(f);
-    f->a = arena_new(1, 1, BLOCKS, &e);
-    assert_non_null(f->a);
-    *state = f;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct fixture *f = *state;
-    ring_clear(&f->r, f->a);
-    assert_int_equal(arena_usage(f->a).blocks_used, 0);
-    arena_free(f->a);
-    free(f);
-    return 0;
-}
 
 /* The ring holds n bytes of the pattern, beginning with byte `at`. */
 static void check_ring(struct fixture *f, uint64_t at, size_t n)
