@@ -121,15 +121,20 @@ static void broken_while_writing(struct tcp_end *t)
     broken(t);
 }
 
-static size_t take(struct bridge_local *l, const struct lent *lent)
+/* How much TCP took, or -1 and errno. */
+static ssize_t write_once(const struct tcp_end *t, const struct iovec *iov, int pieces)
 {
-    struct tcp_end *t = (struct tcp_end *)l;
-    struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)lent->piece,
-                         .msg_iovlen = (size_t)lent->pieces};
+    struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)pieces};
     ssize_t n;
     do
         n = sendmsg(loop_watch_fd(t->watch), &msg, MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
+    return n;
+}
+
+static size_t take(struct bridge_local *l, const struct lent *lent)
+{
+    ssize_t n = write_once((struct tcp_end *)l, lent->piece, lent->pieces);
     /* Why not, deliver() finds out, to which all the rest comes. */
     return n > 0 ? (size_t)n : 0;
 }
@@ -141,10 +146,7 @@ static void deliver(struct bridge_local *l, struct bridge *b)
     while (s->in.len > 0 && !t->blocked) {
         struct iovec iov[RING_IOV];
         int pieces = ring_front(&s->in, bridge_arena(b), s->in.len, iov);
-        struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)pieces};
-        ssize_t n = sendmsg(loop_watch_fd(t->watch), &msg, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR)
-            continue;
+        ssize_t n = write_once(t, iov, pieces);
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
             t->blocked = true;
         } else if (n < 0) {

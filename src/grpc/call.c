@@ -10,34 +10,6 @@
 #include "grpc/frame.h"
 #include "grpc/h2.h"
 
-/* --- end of a call --- */
-
-/* Tells the user, once, and lets go of it. */
-static void tell_closed(struct grpc_call *call, enum grpc_code code, const char *message)
-{
-    const struct grpc_call_ops *ops = call->ops;
-    void *arg = call->arg;
-    call->ops = NULL;
-    call->arg = NULL;
-    if (!ops)
-        return;
-    struct grpc_status status = {.code = code};
-    snprintf(status.message, sizeof status.message, "%s", message ? message : "");
-    ops->closed(arg, &status);
-}
-
-/* We cannot go on with this call: the user hears why, the other side gets RST_STREAM (or, as a server, a status). */
-static void fail(struct grpc_call *call, enum grpc_code code, const char *message)
-{
-    if (call->conn->server && !call->finished) {
-        grpc_call_finish(call, code, message);
-    } else {
-        h2_stream_reset(&call->st, H2_CANCEL);
-    }
-    tell_closed(call, code, message);
-    grpc_conn_wake(call->conn);
-}
-
 /* --- who still looks at what was received --- */
 
 /* Of one connection, as only one is read at a time. A call for which there is no place settles at once. */
@@ -68,6 +40,34 @@ void grpc_calls_settle(void)
             call->ops->settle(call->arg);
     }
     n_unsettled = 0;
+}
+
+/* --- end of a call --- */
+
+/* Tells the user, once, and lets go of it. */
+static void tell_closed(struct grpc_call *call, enum grpc_code code, const char *message)
+{
+    const struct grpc_call_ops *ops = call->ops;
+    void *arg = call->arg;
+    call->ops = NULL;
+    call->arg = NULL;
+    if (!ops)
+        return;
+    struct grpc_status status = {.code = code};
+    snprintf(status.message, sizeof status.message, "%s", message ? message : "");
+    ops->closed(arg, &status);
+}
+
+/* We cannot go on with this call: the user hears why, the other side gets RST_STREAM (or, as a server, a status). */
+static void fail(struct grpc_call *call, enum grpc_code code, const char *message)
+{
+    if (call->conn->server && !call->finished) {
+        grpc_call_finish(call, code, message);
+    } else {
+        h2_stream_reset(&call->st, H2_CANCEL);
+    }
+    tell_closed(call, code, message);
+    grpc_conn_wake(call->conn);
 }
 
 void grpc_call_free(struct grpc_call *call)
