@@ -16,6 +16,7 @@ struct bridge {
     void *arg;
     bool paused[2]; /* by direction: counted in the pool */
     bool ending;    /* the same */
+    bool full;      /* neither the out ring nor the stream takes more */
     uint8_t lent;   /* 1 + which of the pool's is ours; 0: none */
 };
 
@@ -68,7 +69,7 @@ static void set_paused(struct bridge *b, unsigned direction, bool paused)
 static void note_paused(struct bridge *b)
 {
     const struct session *s = b->s;
-    set_paused(b, OUT, s->out.len >= SESSION_OUT_MAX && !s->tcp_eof);
+    set_paused(b, OUT, b->full && !s->tcp_eof);
     set_paused(b, IN, s->in.len > 0 && !s->tcp_broken && b->local);
 }
 
@@ -312,6 +313,11 @@ static void on_write(void *arg, uint8_t *dst, size_t n)
     bridge_kick(b);
 }
 
+static void on_room(void *arg)
+{
+    bridge_kick(arg);
+}
+
 const struct grpc_call_ops bridge_call_ops = {
     .metadata = on_metadata,
     .message_begin = on_message_begin,
@@ -322,9 +328,22 @@ const struct grpc_call_ops bridge_call_ops = {
     .closed = on_closed,
     .next = on_next,
     .write = on_write,
+    .room = on_room,
 };
 
-/* --- what the local end tells --- */
+/* --- the local end asks and tells --- */
+
+size_t bridge_wants(struct bridge *b)
+{
+    const struct session *s = b->s;
+    size_t wants = session_tcp_wants(s);
+    if (wants > 0 && b->call) {
+        size_t room = grpc_call_room(b->call, s->out.len);
+        wants = room < wants ? room : wants;
+    }
+    b->full = wants == 0;
+    return wants;
+}
 
 void bridge_received(struct bridge *b, const struct iovec *iov, size_t n)
 {

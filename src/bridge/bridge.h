@@ -35,7 +35,7 @@ struct bridge_local_ops {
     size_t (*take)(struct bridge_local *l, const struct lent *lent);
     /* The in ring has bytes: take what can be taken (bridge_delivered). Called again by bridge_kick(). */
     void (*deliver)(struct bridge_local *l, struct bridge *b);
-    /* session_tcp_wants() may have changed: start or stop reading. */
+    /* bridge_wants() may have changed: start or stop reading. */
     void (*adjust)(struct bridge_local *l, struct bridge *b);
     /* Everything was delivered and nothing will follow: FIN. Reading goes on. */
     void (*shut)(struct bridge_local *l);
@@ -113,6 +113,11 @@ struct bridge_pool *bridge_pool_of(const struct bridge *b);
 void bridge_kick(struct bridge *b);
 
 /* --- for the local end --- */
+/*
+ * Whether bytes should be read, and how many at most: session_tcp_wants(), and no more than the call's stream takes now (see
+ * grpc_call_room()). After 0 the end's `adjust` is called when there may be more.
+ */
+size_t bridge_wants(struct bridge *b);
 /* n bytes were received into ring_room(&session->out). */
 void bridge_received(struct bridge *b, const struct iovec *iov, size_t n);
 /* The same for bytes that lie elsewhere: copies them. False when memory for rings has run out. */

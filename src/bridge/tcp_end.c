@@ -19,6 +19,7 @@ struct tcp_end {
     struct bridge *bridge; /* NULL: lingering */
     struct loop_watch *watch;
     bool blocked; /* the socket took less than there was */
+    bool held;    /* not read, because the session or its stream takes nothing */
     bool starved; /* no memory for what could be read: the timer runs */
     bool fin;     /* the other side's was read */
     bool shut;    /* ours is sent, or follows the last byte */
@@ -111,8 +112,8 @@ static bool read_once(struct tcp_end *t, size_t wants)
 
 /* --- writing --- */
 
-/* Nothing can be written any more, but the other side's last words (a NOTIFICATION, then a reset) may wait to be read. */
-static void broken_while_writing(struct tcp_end *t)
+/* Reset, or nothing can be written any more: the other side's last words (a NOTIFICATION) may wait to be read. */
+static void broken_after_last_words(struct tcp_end *t)
 {
     const struct session *s = bridge_session(t->bridge);
     size_t wants;
@@ -150,7 +151,7 @@ static void deliver(struct bridge_local *l, struct bridge *b)
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
             t->blocked = true;
         } else if (n < 0) {
-            broken_while_writing(t);
+            broken_after_last_words(t);
             return;
         } else {
             bridge_delivered(b, (size_t)n);
@@ -161,13 +162,22 @@ static void deliver(struct bridge_local *l, struct bridge *b)
 static void adjust(struct bridge_local *l, struct bridge *b)
 {
     struct tcp_end *t = (struct tcp_end *)l;
-    struct session *s = bridge_session(b);
+    const struct session *s = bridge_session(b);
     unsigned events = 0;
+    if (s->tcp_broken)
+        return;
+    size_t wants = bridge_wants(b);
+    /* There are bytes, most likely: no need to hear of them first. */
+    if (t->held && wants > 0 && !t->starved) {
+        read_once(t, wants);
+        wants = bridge_wants(b);
+    }
+    t->held = wants == 0;
     if (s->tcp_broken)
         return;
     if (t->blocked && s->in.len > 0)
         events |= LOOP_WRITE;
-    if (session_tcp_wants(s) > 0 && !t->starved)
+    if (wants > 0 && !t->starved)
         events |= LOOP_READ;
     loop_watch_set(t->watch, events);
 }
@@ -225,14 +235,14 @@ static void on_event(void *arg, unsigned events)
     }
     if (events & LOOP_WRITE)
         t->blocked = false;
-    size_t wants = session_tcp_wants(bridge_session(t->bridge));
+    size_t wants = bridge_wants(t->bridge);
     if ((events & LOOP_READ) && wants > 0) {
         read_once(t, wants);
-        /* The loop calls again for more; there is nothing to see to unless the ring is full now. */
-        if (!(events & LOOP_WRITE) && session_tcp_wants(bridge_session(t->bridge)) > 0)
+        /* The loop calls again for more; there is nothing to see to unless no more is wanted now. */
+        if (!(events & LOOP_WRITE) && bridge_wants(t->bridge) > 0)
             return;
     } else if (events & LOOP_GONE) {
-        broken(t);
+        broken_after_last_words(t);
     }
     bridge_kick(t->bridge);
 }
@@ -270,7 +280,7 @@ struct bridge_local *tcp_end_new(struct bridge *b, int fd, struct err *e)
 void tcp_end_read_now(struct bridge_local *l)
 {
     struct tcp_end *t = (struct tcp_end *)l;
-    size_t wants = session_tcp_wants(bridge_session(t->bridge));
+    size_t wants = bridge_wants(t->bridge);
     if (wants > 0)
         read_once(t, wants);
 }

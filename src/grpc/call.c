@@ -310,6 +310,55 @@ void grpc_call_consume(struct grpc_call *call, size_t n)
     grpc_conn_wake(call->conn);
 }
 
+/* --- sending: how much to gather --- */
+
+size_t grpc_call_room(struct grpc_call *call, size_t queued)
+{
+    if (call->room == ROOM_IGNORED)
+        return SIZE_MAX;
+    size_t most, room = h2_stream_room(&call->st, &most);
+    size_t enough = most / 4 < GRPC_ROOM_FULL ? most / 4 : GRPC_ROOM_FULL;
+    room = room > queued ? room - queued : 0;
+    if (room > 0 && room >= enough) {
+        call->room = ROOM_THERE;
+        return room;
+    }
+    if (call->room == ROOM_THERE)
+        call->room = ROOM_WAITED;
+    call->conn->room_waited = true;
+    return 0;
+}
+
+static void tell_room(struct grpc_call *call)
+{
+    if (call->ops && call->ops->room)
+        call->ops->room(call->arg);
+}
+
+static void on_room(void *arg)
+{
+    struct grpc_call *call = arg;
+    if (call->room == ROOM_WAITED || call->room == ROOM_LATE)
+        tell_room(call);
+}
+
+void grpc_calls_beat(struct grpc_conn *conn)
+{
+    if (!conn->room_waited)
+        return;
+    conn->room_waited = false;
+    LIST_FOREACH (node, &conn->calls) {
+        struct grpc_call *call = LIST_ITEM(node, struct grpc_call, node);
+        if (call->room == ROOM_LATE) {
+            call->room = ROOM_IGNORED;
+            tell_room(call);
+        } else if (call->room == ROOM_WAITED) {
+            call->room = ROOM_LATE;
+            conn->room_waited = true;
+        }
+    }
+}
+
 /* --- sending --- */
 
 static size_t on_ready(void *arg, size_t max)
@@ -360,6 +409,7 @@ static const struct h2_stream_ops stream_ops = {
     .ready = on_ready,
     .write = on_write,
     .finished = on_finished,
+    .room = on_room,
 };
 
 void grpc_call_wake(struct grpc_call *call)

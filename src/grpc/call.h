@@ -20,6 +20,9 @@
 struct grpc_call;
 struct grpc_conn;
 
+/* Room for so much payload is always worth a read: a full message. */
+#define GRPC_ROOM_FULL (64u << 10)
+
 /* All callbacks come from the event loop; in each of them every function below may be called. */
 struct grpc_call_ops {
     /* --- receiving --- */
@@ -45,6 +48,8 @@ struct grpc_call_ops {
     int64_t (*next)(void *arg);
     /* The next n bytes of that message. */
     void (*write)(void *arg, uint8_t *dst, size_t n);
+    /* After grpc_call_room() said 0: ask again. May be NULL. Nothing may be done in it to other calls. */
+    void (*room)(void *arg);
 };
 
 /* There is a message to send. */
@@ -55,6 +60,15 @@ void grpc_call_wake(struct grpc_call *call);
  * read. So not in a callback of a call: from a socket's event or a task of its own only.
  */
 void grpc_call_offer(struct grpc_call *call, size_t n);
+/*
+ * How many bytes to gather for messages, beyond the `queued` ones that wait already: as many as the other side's window for the call
+ * takes now, so that what cannot leave waits in the kernel of who sent it and not in our memory. 0 while these are less than
+ * GRPC_ROOM_FULL and less than a quarter of the largest window it ever gave; the callback `room` tells when there is more. (The
+ * sender's rule against the silly window syndrome, RFC 1122 section 4.2.3.4. Its override is here, too: when the wait lasts for one to
+ * two seconds, perhaps because the other side returns no credit before it has got more than that, the rule ends for this
+ * call, and the answer is SIZE_MAX.)
+ */
+size_t grpc_call_room(struct grpc_call *call, size_t queued);
 /* n received bytes (as message_bytes counted them) are done with: the sender may send that much more. */
 void grpc_call_consume(struct grpc_call *call, size_t n);
 

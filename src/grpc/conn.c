@@ -219,6 +219,7 @@ static void on_beat(void *arg)
             grpc_conn_wake(c);
         }
     }
+    grpc_calls_beat(c);
     if (c->drain_ms != 0 && now - c->drain_ms > GRPC_PING_TIMEOUT_MS && h2_goaway_due(c->h2)) {
         h2_goaway_last(c->h2);
         grpc_conn_wake(c);

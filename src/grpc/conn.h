@@ -89,6 +89,7 @@ struct grpc_conn {
     struct list calls;    /* but for: */
     struct list released; /* those that the user let go of and that may still end by themselves */
     uint32_t n_calls;     /* both */
+    bool room_waited;     /* one of them waits for room: see grpc_call_room() */
 };
 /* Something waits to be sent: a flush at the end of this turn. */
 void grpc_conn_wake(struct grpc_conn *c);

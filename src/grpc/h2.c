@@ -183,6 +183,12 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
         }
         break;
     }
+    case NGHTTP2_WINDOW_UPDATE: {
+        struct h2_stream *st = frame->hd.stream_id != 0 ? stream_of(session, frame->hd.stream_id) : NULL;
+        if (st && st->ops->room)
+            st->ops->room(st->arg);
+        break;
+    }
     case NGHTTP2_SETTINGS:
         if (!(frame->hd.flags & NGHTTP2_FLAG_ACK) && !h->ready) {
             h->ready = true;
@@ -604,6 +610,18 @@ void h2_stream_wake(struct h2_stream *st)
 {
     if (st->id != 0 && !st->local_end)
         nghttp2_session_resume_data(st->h2->session, st->id);
+}
+
+size_t h2_stream_room(struct h2_stream *st, size_t *most)
+{
+    nghttp2_session *session = st->h2->session;
+    int64_t room = nghttp2_session_get_stream_remote_window_size(session, st->id);
+    if (room < 0) /* nghttp2 does not know the stream before its HEADERS leave */
+        room = nghttp2_session_get_remote_settings(session, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE);
+    if (room > st->most_room)
+        st->most_room = (uint32_t)room;
+    *most = st->most_room;
+    return (size_t)room;
 }
 
 void h2_stream_reset(struct h2_stream *st, uint32_t error)

@@ -54,6 +54,7 @@ struct h2_stream {
     bool local_end; /* our END_STREAM is queued or sent */
     bool remote_end;
     bool headers_bad;
+    uint32_t most_room;               /* the largest send window the other side has given */
     uint32_t window;                  /* receive window as advertised */
     uint32_t credit;                  /* consumed, and not given back yet */
     uint32_t round_bytes, last_bytes; /* consumed in this round trip and in the last one */
@@ -66,6 +67,8 @@ struct h2_stream_ops {
     void (*data)(void *arg, const uint8_t *p, size_t n);
     /* END_STREAM on a DATA frame. */
     void (*end)(void *arg);
+    /* h2_stream_room() has grown. May be NULL. */
+    void (*room)(void *arg);
     /* The stream is gone; `error` is the RST_STREAM code, 0 after a regular end. The last callback. */
     void (*closed)(void *arg, uint32_t error);
     /* How many bytes are ready to be sent, at most `max`; 0: none now (h2_stream_wake() later). */
@@ -110,6 +113,11 @@ uint32_t h2_peer_max_streams(struct h2 *h);
 bool h2_respond(struct h2_stream *st, const struct kv *headers, bool end);
 /* There is something to send on the stream (or to finish). */
 void h2_stream_wake(struct h2_stream *st);
+/*
+ * How many bytes of data the other side takes on this stream now, and (*most) the most it ever took at once. What the connection as
+ * a whole takes is not looked at.
+ */
+size_t h2_stream_room(struct h2_stream *st, size_t *most);
 /* RST_STREAM. `closed` follows from h2_drain(). */
 void h2_stream_reset(struct h2_stream *st, uint32_t error);
 /* The stream's memory is about to go while the engine still knows it (or no longer does). `closed` will not be called. */

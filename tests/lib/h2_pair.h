@@ -29,7 +29,7 @@ struct h2_end {
     bool hold;         /* do not give credit */
     uint64_t held;     /* bytes without credit */
     struct kv headers, trailers;
-    unsigned n_headers, n_trailers, n_ends, n_closed;
+    unsigned n_headers, n_trailers, n_ends, n_closed, n_room;
     bool headers_end; /* END_STREAM stood on the first block */
     uint32_t error;
 };
@@ -96,6 +96,12 @@ static void h2_end_closed(void *arg, uint32_t error)
     e->error = error;
 }
 
+static void h2_end_room(void *arg)
+{
+    struct h2_end *e = arg;
+    e->n_room++;
+}
+
 static size_t h2_end_ready(void *arg, size_t max)
 {
     struct h2_end *e = arg;
@@ -122,6 +128,7 @@ static const struct h2_stream_ops h2_end_ops = {.headers = h2_end_headers,
                                                 .data = h2_end_data,
                                                 .end = h2_end_end,
                                                 .closed = h2_end_closed,
+                                                .room = h2_end_room,
                                                 .ready = h2_end_ready,
                                                 .write = h2_end_write,
                                                 .finished = h2_end_finished};

@@ -27,7 +27,8 @@ struct end {
     uint64_t peer_pattern;
     int fd;
     struct loop_watch *watch;
-    bool slow; /* takes little at a time, and not always */
+    bool slow;    /* takes little at a time, and not always */
+    bool stalled; /* takes nothing */
     bool closes_first, got_fin;
 };
 
@@ -59,7 +60,7 @@ struct fixture {
     struct loop_task drive;
     bool fin_behind;  /* ends close their half when everything is sent */
     unsigned kill_at; /* 0: never; else sessions are killed when so many turns are over */
-    unsigned turns;
+    unsigned turns, last_sent;
     bool (*done)(const struct fixture *f);
 };
 
@@ -111,6 +112,10 @@ static void on_readable(void *arg, unsigned events)
     struct end *e = arg;
     struct rng *r = &e->f->r;
     (void)events;
+    if (e->stalled) {
+        loop_watch_set(e->watch, 0);
+        return;
+    }
     if (e->slow && !rng_once_in(r, 4))
         return;
     size_t n = e->slow ? 1 + rng_size(r, 5000) : sizeof bytes;
@@ -141,6 +146,7 @@ static void send_some(struct end *e)
         return;
     assert_true(sent > 0);
     e->sent += (uint64_t)sent;
+    e->f->last_sent = e->f->turns;
     if (e->sent == e->to_send && e->f->fin_behind)
         shutdown(e->fd, SHUT_WR);
 }
@@ -336,6 +342,40 @@ static void every_byte_arrives_once_and_in_order(void **state)
     assert_int_equal(f->n_lost + f->n_over, 0);
 }
 
+static bool nothing_moves(const struct fixture *f)
+{
+    return f->last_sent > 0 && f->turns - f->last_sent > 20 * LUMP;
+}
+
+/* What the target does not take waits in the router's socket, and not in the agent. */
+static void routers_wait_for_daemons_that_do_not_read(void **state)
+{
+    enum { SOME = 5 };
+    struct fixture *f = *state;
+    f->done = nothing_moves;
+    for (int i = 0; i < SOME; i++) {
+        f->end[AGENT][i].to_send = 1000000;
+        f->end[TARGET][i].stalled = true;
+    }
+    loop_run(f->loop);
+    for (int i = 0; i < SOME; i++) {
+        assert_true(f->end[AGENT][i].sent < 1000000);
+        assert_int_equal(bridge_session(f->bridge[AGENT][i])->out.len, 0);
+    }
+    assert_int_equal(f->pool[AGENT].paused[0], SOME);
+    assert_int_equal(f->pool[TARGET].paused[1], SOME);
+    for (int i = 0; i < SOME; i++) {
+        f->end[TARGET][i].stalled = false;
+        loop_watch_set(f->end[TARGET][i].watch, LOOP_READ);
+    }
+    f->done = all_arrived;
+    loop_task_defer(&f->drive);
+    loop_run(f->loop);
+    for (int i = 0; i < SOME; i++)
+        assert_u64_equal(f->end[TARGET][i].got, 1000000);
+    assert_int_equal(f->pool[AGENT].paused[0], 0);
+}
+
 static bool all_over(const struct fixture *f)
 {
     return f->n_over == 2 * SESSIONS;
@@ -384,6 +424,7 @@ int main(void)
     alarm(100); /* should the loop wait for something that cannot come */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_byte_arrives_once_and_in_order, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(routers_wait_for_daemons_that_do_not_read, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_last_bytes_arrive_before_the_end, set_up, tear_down),
         cmocka_unit_test_setup_teardown(sessions_are_killed_in_full_flight, set_up, tear_down),
     };

@@ -237,6 +237,40 @@ static void credit_returns_by_quarters(void **state)
     closed_well(c);
 }
 
+/* What the sender is told of it. */
+static void room_on_a_stream(void **state)
+{
+    (void)state;
+    size_t most;
+    p.on_open = on_open_holding;
+    struct h2_end *c = h2_pair_call(&p, 50000, false);
+    assert_int_equal(h2_stream_room(&c->st, &most),
+                     65535); /* by RFC 9113, before anything has gone to and fro */
+    h2_pair_run(&p);
+    assert_int_equal(h2_stream_room(&c->st, &most), H2_WINDOW_FIRST - 50000);
+    assert_int_equal(most, 65535);
+    h2_end_send(c, 50000, false);
+    h2_pair_run(&p);
+    assert_int_equal(h2_stream_room(&c->st, &most), 0);
+    assert_int_equal(c->n_room, 0);
+    struct h2_end *s = p.accepted[0];
+    h2_stream_consume(&s->st, H2_WINDOW_FIRST, p.now_ns);
+    s->held -= H2_WINDOW_FIRST;
+    h2_pair_run(&p);
+    assert_int_equal(c->n_room, 1);
+    assert_int_equal(h2_stream_room(&c->st, &most), s->st.window - (100000 - H2_WINDOW_FIRST));
+    assert_int_equal(most, 65535);
+    h2_end_release(s);
+    h2_pair_run(&p);
+    assert_int_equal(h2_stream_room(&c->st, &most), s->st.window - s->st.credit);
+    assert_int_equal(most, s->st.window - s->st.credit);
+    h2_end_send(c, 0, true);
+    h2_pair_run(&p);
+    h2_pair_answer(s, true);
+    h2_pair_run(&p);
+    closed_well(c);
+}
+
 static void backpressure_downwards(void **state)
 {
     (void)state;
@@ -756,6 +790,7 @@ int main(void)
         TEST(an_empty_half),
         TEST(backpressure_upwards),
         TEST(credit_returns_by_quarters),
+        TEST(room_on_a_stream),
         TEST(backpressure_downwards),
         TEST(windows_grow),
         TEST(the_budget_of_windows_is_given_back),
