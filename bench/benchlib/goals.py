@@ -68,27 +68,40 @@ class Result:
         self.values = values
         self.limit = median(limits[row.limit]) if row.limit and limits.get(row.limit) else None
         self.peers = {n: m for n, m in self.medians.items() if n not in ("kbgp", "direct")}
-        better = max if row.more else min
-        self.best = better(self.peers, key=self.peers.get) if self.peers else None
-        haproxies = [n for n in HAPROXY if n in self.peers]
-        self.haproxy = better(haproxies, key=self.peers.get) if haproxies else None
+        self.best = self._strongest(self.peers)
+        self.haproxy = self._strongest(n for n in HAPROXY if n in self.peers)
+
+    def _strongest(self, names):
+        """Of these peers the one beside whom kbgp looks worst; without kbgp the one with the best median."""
+        names = list(names)
+        if "kbgp" not in self.medians:
+            return (max if self.row.more else min)(names, key=self.peers.get, default=None)
+        return (min if self.row.more else max)(names, key=self.ratio, default=None)
 
     def ratio(self, name):
-        """kbgp's median to another one's; None where there is none."""
-        kbgp, other = self.medians.get("kbgp"), self.medians.get(name)
-        return kbgp / other if kbgp is not None and other else None
+        """
+        kbgp to another one, None where there is none. Of the rounds' ratios the median: within a round each step is taken by
+        one after the other, so the machine's slow minutes hit both. Where one of them failed in a round, medians to medians.
+        """
+        if "kbgp" not in self.medians or not self.medians.get(name):
+            return None
+        kbgp, other = self.values["kbgp"], self.values[name]
+        if len(kbgp) != len(other) or not all(other):
+            return self.medians["kbgp"] / self.medians[name]
+        return median([k / o for k, o in zip(kbgp, other)])
 
     def met(self):
         """True, False, or None: no goal, or nothing to judge by."""
-        row, kbgp, bounds = self.row, self.medians.get("kbgp"), []
+        row, kbgp, reached = self.row, self.medians.get("kbgp"), []
         for factor, name in ((row.best, self.best), (row.haproxy, self.haproxy), (row.grpc_go, "grpc-go")):
             if factor:
-                bounds.append(factor * self.peers[name] if name in self.peers else None)
+                ratio = self.ratio(name)
+                reached.append(None if ratio is None else ratio / factor)
         if row.number is not None:
-            bounds.append(row.number)
-        if kbgp is None or not bounds or None in bounds:
+            reached.append(None if kbgp is None else kbgp / row.number)
+        if not reached or None in reached:
             return None
-        return all(kbgp >= b if row.more else kbgp <= b for b in bounds)
+        return all(r >= 1 if row.more else r <= 1 for r in reached)
 
 
 def results(samples, limits):

@@ -91,6 +91,12 @@ def _write(name, value):
         raise BenchError(f"net.ipv4.{name} = {value}: {e.strerror}") from None
 
 
+def set_usual_tcp():
+    """In the network namespace that this process is in."""
+    for name, value in USUAL_TCP.items():
+        _write(name, value)
+
+
 def enter_own():
     """
     This process and what it starts from now on: alone in a network namespace, on its loopback, with TCP as Linux sets it. The
@@ -99,8 +105,7 @@ def enter_own():
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
         return False
     run(["ip", "link", "set", "lo", "up"])
-    for name, value in USUAL_TCP.items():
-        _write(name, value)
+    set_usual_tcp()
     return True
 
 
@@ -121,3 +126,7 @@ def congestion_control(namespace=None):
     """Which congestion control TCP uses in the namespace; without one: where this process is."""
     command = ["cat", "/proc/sys/net/ipv4/tcp_congestion_control"]
     return run(namespace.inside(*command) if namespace else command).strip()
+
+
+if __name__ == "__main__":  # for scripts: python3 -m benchlib.netns
+    set_usual_tcp()
