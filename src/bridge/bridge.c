@@ -16,7 +16,7 @@ struct bridge {
     void *arg;
     bool paused[2]; /* by direction: counted in the pool */
     bool ending;    /* the same */
-    bool full;      /* neither the out ring nor the stream takes more */
+    bool held;      /* the stream takes no more: reading waits for room */
     uint8_t lent;   /* 1 + which of the pool's is ours; 0: none */
 };
 
@@ -69,7 +69,7 @@ static void set_paused(struct bridge *b, unsigned direction, bool paused)
 static void note_paused(struct bridge *b)
 {
     const struct session *s = b->s;
-    set_paused(b, OUT, b->full && !s->tcp_eof);
+    set_paused(b, OUT, (s->out.len >= SESSION_OUT_MAX || b->held) && !s->tcp_eof);
     set_paused(b, IN, s->in.len > 0 && !s->tcp_broken && b->local);
 }
 
@@ -337,12 +337,9 @@ size_t bridge_wants(struct bridge *b)
 {
     const struct session *s = b->s;
     size_t wants = session_tcp_wants(s);
-    if (wants > 0 && b->call) {
-        size_t room = grpc_call_room(b->call, s->out.len);
-        wants = room < wants ? room : wants;
-    }
-    b->full = wants == 0;
-    return wants;
+    size_t room = wants > 0 && b->call ? grpc_call_room(b->call, s->out.len) : SIZE_MAX;
+    b->held = room == 0;
+    return room < wants ? room : wants;
 }
 
 void bridge_received(struct bridge *b, const struct iovec *iov, size_t n)
