@@ -18,11 +18,11 @@ struct tcp_end {
     struct list lingering; /* in the pool's list, after the session's end */
     struct bridge *bridge; /* NULL: lingering */
     struct loop_watch *watch;
-    bool blocked; /* the socket took less than there was */
-    bool held;    /* not read, because the session or its stream takes nothing */
-    bool starved; /* no memory for what could be read: the timer runs */
-    bool fin;     /* the other side's was read */
-    bool shut;    /* ours is sent, or follows the last byte */
+    bool blocked : 1; /* the socket took less than there was */
+    bool held : 1;    /* not read, because the session or its stream takes nothing */
+    bool starved : 1; /* no memory for what could be read: the timer runs */
+    bool fin : 1;     /* the other side's was read */
+    bool shut : 1;    /* ours is sent, or follows the last byte */
     uint32_t read_size;
     struct loop_timer *timer; /* lingering, or waiting for memory; NULL until needed */
 };
