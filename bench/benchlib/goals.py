@@ -72,11 +72,12 @@ class Result:
         self.haproxy = self._strongest(n for n in HAPROXY if n in self.peers)
 
     def _strongest(self, names):
-        """Of these peers the one beside whom kbgp looks worst; without kbgp the one with the best median."""
+        """Of these peers the one beside whom kbgp looks worst; where there are no ratios, the one with the best median."""
         names = list(names)
-        if "kbgp" not in self.medians:
-            return (max if self.row.more else min)(names, key=self.peers.get, default=None)
-        return (min if self.row.more else max)(names, key=self.ratio, default=None)
+        comparable = [n for n in names if self.ratio(n) is not None]
+        if comparable:
+            return (min if self.row.more else max)(comparable, key=self.ratio)
+        return (max if self.row.more else min)(names, key=self.peers.get, default=None)
 
     def ratio(self, name):
         """
