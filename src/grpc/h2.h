@@ -67,7 +67,7 @@ struct h2_stream_ops {
     void (*data)(void *arg, const uint8_t *p, size_t n);
     /* END_STREAM on a DATA frame. */
     void (*end)(void *arg);
-    /* h2_stream_room() has grown. May be NULL. */
+    /* h2_stream_room() has grown, by WINDOW_UPDATE; that it has by a SETTINGS frame is not told. May be NULL. */
     void (*room)(void *arg);
     /* The stream is gone; `error` is the RST_STREAM code, 0 after a regular end. The last callback. */
     void (*closed)(void *arg, uint32_t error);

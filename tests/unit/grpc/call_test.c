@@ -23,7 +23,7 @@ struct fixture {
     struct grpc_call *call;
     struct loop_task gather;
     uint64_t to_gather, gathered, written;
-    size_t queued, message_left;
+    size_t queued;
     unsigned n_messages, n_room, n_ignored;
     bool waits;
     /* The server. */
@@ -56,9 +56,8 @@ static int64_t on_next(void *arg)
     struct fixture *f = arg;
     if (f->queued == 0)
         return -1;
-    f->message_left = f->queued < MESSAGE ? f->queued : MESSAGE;
     f->n_messages++;
-    return (int64_t)f->message_left;
+    return f->queued < MESSAGE ? (int64_t)f->queued : MESSAGE;
 }
 
 static void on_write(void *arg, uint8_t *dst, size_t n)
@@ -66,7 +65,6 @@ static void on_write(void *arg, uint8_t *dst, size_t n)
     struct fixture *f = arg;
     memset(dst, 0, n);
     f->queued -= n;
-    f->message_left -= n;
     f->written += n;
     loop_task_defer(&f->gather);
 }
@@ -220,7 +218,6 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    loop_task_cancel(&f->gather);
     grpc_call_cancel(f->call);
     grpc_conn_close(f->conn, "the test is over");
     loop_task_cancel(&f->gather);
