@@ -156,6 +156,16 @@ static void raw_shutdown(struct stream *s)
         shutdown(s->fd, SHUT_WR);
 }
 
+/*
+ * SSL_get_error() reads the thread's queue of errors, so nothing old may stand there before a call. It is empty nearly always,
+ * and emptying it all the same costs more instructions than a small record takes in libssl itself.
+ */
+static void forget_errors(void)
+{
+    if (ERR_peek_error() != 0)
+        ERR_clear_error();
+}
+
 /* --- OpenSSL's transport: reads from below, writes into the queue --- */
 
 static int bio_write(BIO *bio, const char *p, int n)
@@ -276,7 +286,7 @@ static void handshake_error(struct stream *s, int ssl_error)
 /* False: failed (and told). */
 static bool handshake(struct stream *s)
 {
-    ERR_clear_error();
+    forget_errors();
     int rc = SSL_do_handshake(s->ssl);
     int ssl_error = rc == 1 ? SSL_ERROR_NONE : SSL_get_error(s->ssl, rc);
     if (ssl_error != SSL_ERROR_NONE && ssl_error != SSL_ERROR_WANT_READ)
@@ -500,7 +510,7 @@ ssize_t stream_read(struct stream *s, uint8_t *dst, size_t cap)
     /* Nothing more to come in this turn, which OpenSSL would find out the long way, with each message once. */
     if (s->drained && !SSL_has_pending(s->ssl))
         return s->broken ? STREAM_BROKEN : STREAM_AGAIN;
-    ERR_clear_error();
+    forget_errors();
     size_t n;
     if (SSL_read_ex(s->ssl, dst, cap, &n) == 1)
         return (ssize_t)n;
@@ -538,7 +548,7 @@ bool stream_write(struct stream *s, const uint8_t *p, size_t n)
         if (!enqueue(s, p, n))
             return broken(s, "sending", ENOMEM);
     } else {
-        ERR_clear_error();
+        forget_errors();
         while (n > 0) {
             size_t taken;
             if (SSL_write_ex(s->ssl, p, n, &taken) != 1) {
@@ -574,7 +584,7 @@ void stream_shutdown(struct stream *s)
     if (s->want_shutdown || s->broken)
         return;
     if (s->ssl && s->ready) {
-        ERR_clear_error();
+        forget_errors();
         SSL_shutdown(s->ssl);
     }
     s->want_shutdown = true;
