@@ -16,6 +16,12 @@
 /* Measuring the round trip again before this is over would tell nothing new, and servers count PINGs. */
 #define PING_GAP_NS 100000000
 /*
+ * The first round trip is measured while both sides make other connections, too (all routers of a site come at once): a TLS
+ * handshake in front of the answer is a millisecond, a thousand of them are a second. So the first few messages bring a look
+ * each, without a gap. Not more: a server of gRPC's ends a connection for three PINGs that follow none of its own frames.
+ */
+#define FIRST_LOOKS 3
+/*
  * Windows follow the shortest round trip of late: one that was measured behind the data that a window let through would
  * justify a larger window, and that one a longer round trip, until the kernel's buffers hold megabytes in front of every
  * keepalive. "Of late" is this long or up to twice as long: a connection may get another route.
@@ -68,6 +74,8 @@ struct h2 {
     int64_t now_ns;
     int64_t ping_sent_ns; /* 0: none under way */
     int64_t ping_done_ns;
+    int64_t ping_asked_ns; /* when the last one that was answered was sent */
+    unsigned looks;        /* round trips measured, up to FIRST_LOOKS */
     int64_t rtt_ns;
     int64_t rtt_min_ns, rtt_min_before_ns; /* of this period and of the one before; 0: not measured */
     int64_t rtt_min_since_ns;              /* when this period began */
@@ -202,8 +210,10 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
             h2_goaway_last(h);
         else if ((frame->hd.flags & NGHTTP2_FLAG_ACK) && h->ping_sent_ns != 0) {
             int64_t rtt = h->now_ns - h->ping_sent_ns;
+            h->ping_asked_ns = h->ping_sent_ns;
             h->ping_sent_ns = 0;
             h->ping_done_ns = h->now_ns;
+            h->looks += h->looks < FIRST_LOOKS;
             h->rtt_ns = h->rtt_ns == 0 ? rtt : (7 * h->rtt_ns + rtt) / 8;
             note_rtt_min(h, rtt);
             if (h->ops->ping_ack)
@@ -665,6 +675,13 @@ static uint64_t wanted_window(double rate, int64_t rtt, bool alone)
     return wanted < H2_WINDOW_MAX ? (uint64_t)wanted : H2_WINDOW_MAX;
 }
 
+/* Measures the round trip, unless that is under way. */
+static void look_at_path(struct h2 *h, int64_t now_ns)
+{
+    if (h->ping_sent_ns == 0 && nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, NULL) == 0)
+        h->ping_sent_ns = now_ns;
+}
+
 static void grow_window(struct h2_stream *st, int64_t now_ns)
 {
     struct h2 *h = st->h2;
@@ -675,12 +692,21 @@ static void grow_window(struct h2_stream *st, int64_t now_ns)
      * faster path. */
     double rate = ((double)st->last_bytes + st->round_bytes) / (double)(now_ns - st->last_start_ns);
     uint64_t wanted = wanted_window(rate, rtt, h->streams == 1);
+    int64_t since = st->last_start_ns;
     st->last_bytes = st->round_bytes;
     st->last_start_ns = st->round_start_ns;
     st->round_bytes = 0;
     st->round_start_ns = now_ns;
     if (wanted <= st->window)
         return;
+    /*
+     * What was measured before these bytes came may be older than the quiet that followed it. Now they wait behind each
+     * other, but not for long: the window is still small.
+     */
+    if (h->ping_asked_ns < since) {
+        look_at_path(h, now_ns);
+        return;
+    }
     uint64_t more = wanted - st->window;
     if (window_growth + more > H2_WINDOW_BUDGET)
         return;
@@ -700,6 +726,8 @@ void h2_stream_consume(struct h2_stream *st, size_t n, int64_t now_ns)
         st->credit = 0;
     }
     st->round_bytes += (uint32_t)n;
+    if (st->h2->looks < FIRST_LOOKS)
+        look_at_path(st->h2, now_ns);
     /* Below a quarter of the window a round there is nothing to grow for: spare the arithmetic. */
     if (st->round_bytes > st->window / 4) {
         grow_window(st, now_ns);
@@ -709,10 +737,8 @@ void h2_stream_consume(struct h2_stream *st, size_t n, int64_t now_ns)
 
 void h2_ping(struct h2 *h, int64_t now_ns)
 {
-    if (h->ping_sent_ns != 0 || (h->ping_done_ns != 0 && now_ns - h->ping_done_ns < PING_GAP_NS))
-        return;
-    if (nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, NULL) == 0)
-        h->ping_sent_ns = now_ns;
+    if (h->ping_done_ns == 0 || now_ns - h->ping_done_ns >= PING_GAP_NS)
+        look_at_path(h, now_ns);
 }
 
 int64_t h2_rtt_ns(const struct h2 *h)

@@ -122,7 +122,10 @@ size_t h2_stream_room(struct h2_stream *st, size_t *most);
 void h2_stream_reset(struct h2_stream *st, uint32_t error);
 /* The stream's memory is about to go while the engine still knows it (or no longer does). `closed` will not be called. */
 void h2_stream_forget(struct h2_stream *st);
-/* n bytes of the stream's data are done with: credit returns. */
+/*
+ * n bytes of the stream's data are done with: credit returns, and the window grows with rate and round trip. For that the first few
+ * calls for a connection, and those for a window that is to grow, send a PING.
+ */
 void h2_stream_consume(struct h2_stream *st, size_t n, int64_t now_ns);
 
 /* PING, unless one is under way or was answered less than 100 ms ago. */

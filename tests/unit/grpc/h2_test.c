@@ -374,6 +374,25 @@ static void ping_measures_the_round_trip(void **state)
     assert_int_equal(p.side[SERVER].n_pong, 0);
 }
 
+/* A server of gRPC's ends a connection for too many PINGs: few are sent unasked, one at a time. */
+static void the_first_messages_measure_the_round_trip(void **state)
+{
+    (void)state;
+    p.on_open = on_open;
+    struct h2_end *c = h2_pair_call(&p, 19, false);
+    for (unsigned i = 1; i <= 10; i++) {
+        h2_pair_run(&p);
+        assert_int_equal(p.side[SERVER].n_pong, i < 3 ? i : 3);
+        assert_int_equal(p.side[CLIENT].n_pong, 0);
+        p.now_ns += 10000000;
+        h2_end_send(c, 19, i == 10);
+    }
+    h2_pair_run(&p);
+    h2_pair_answer(p.accepted[0], true);
+    h2_pair_run(&p);
+    closed_well(c);
+}
+
 /* --- ends --- */
 
 static void resets_are_told_to_the_other_side(void **state)
@@ -795,6 +814,7 @@ int main(void)
         TEST(windows_grow),
         TEST(the_budget_of_windows_is_given_back),
         TEST(ping_measures_the_round_trip),
+        TEST(the_first_messages_measure_the_round_trip),
         TEST(resets_are_told_to_the_other_side),
         TEST(a_reset_before_the_request_went_out),
         TEST(a_stream_that_is_forgotten),

@@ -7,6 +7,11 @@
 #include "h2_pair.h"
 
 #define TICK_NS 250000
+/* After this much silence bulk begins … */
+#define SILENCE_NS 300000000
+/* … or after this much, when the beginning was bad: an answer took so long. */
+#define BREATH_NS 20000000
+#define LATE_NS   40000000
 
 /* One direction. Takes everything at once, as a TCP connection with a large window does. */
 struct piece {
@@ -75,9 +80,18 @@ static int64_t arrive(struct way *w, int to)
 /*
  * One stream sends for `seconds` from the client to the server. The server does not get to run in the first `stall_ms` of every
  * 100 ms: other programs have the processor. With `beside` there is another stream on the connection, which says nothing.
+ * `late`: the connection begins with so many times LATE_NS in which the client hears nothing, and the stream's few
+ * small messages; then all is well, and the bulk comes.
  */
-static struct result run(double rtt_ms, double mbit, double seconds, int stall_ms, bool beside)
+struct line {
+    double rtt_ms, mbit, seconds;
+    int stall_ms, late;
+    bool beside;
+};
+
+static struct result run(const struct line *l)
 {
+    double rtt_ms = l->rtt_ms, mbit = l->mbit;
     struct result r = {0};
     memset(&up, 0, sizeof up);
     memset(&down, 0, sizeof down);
@@ -85,29 +99,40 @@ static struct result run(double rtt_ms, double mbit, double seconds, int stall_m
     up.bytes_per_ns = down.bytes_per_ns = mbit / 8000;
     h2_pair_init(&pair, 1, 10);
     pair.on_open = on_open;
-    int64_t begin = pair.now_ns, end = begin + (int64_t)(seconds * 1e9), half = (begin + end) / 2;
+    int64_t begin = pair.now_ns, well = begin + l->late * LATE_NS,
+            bulk = well + (l->late > 0 ? BREATH_NS : SILENCE_NS);
+    int64_t end = well + (int64_t)(l->seconds * 1e9), half = (well + end) / 2;
+    bool pouring = false;
     h2_ping(pair.side[SERVER].h2, pair.now_ns);
     struct h2_end *c = NULL, *silent = NULL;
     uint64_t at_half = 0, at_mark = 0;
     int64_t mark = begin, step = (int64_t)(rtt_ms * 1e6) + 20000000;
     for (; pair.now_ns < end; pair.now_ns += TICK_NS) {
-        if (!c && pair.now_ns - begin > 300000000) { /* the round trip has been measured on a silent line */
-            c = h2_pair_call(&pair, UINT64_MAX, false);
-            silent = beside ? h2_pair_call(&pair, 0, false) : NULL;
+        bool late_turn = pair.now_ns < well && (pair.now_ns - begin) % LATE_NS < TICK_NS;
+        if (!c && (late_turn || pair.now_ns > bulk)) {
+            c = h2_pair_call(&pair, 0, false);
+            silent = l->beside ? h2_pair_call(&pair, 0, false) : NULL;
         }
-        if (pair.now_ns % 100000000 >= stall_ms * 1000000) {
+        if (late_turn)
+            h2_end_send(c, 19, false);
+        if (!pouring && pair.now_ns > bulk) { /* the round trip has been measured on a silent line */
+            pouring = true;
+            h2_end_send(c, UINT64_MAX / 2, false);
+        }
+        if (pair.now_ns % 100000000 >= l->stall_ms * 1000000) {
             int64_t waited = arrive(&up, SERVER);
             if (pair.now_ns > half && waited > r.longest_ns)
                 r.longest_ns = waited;
             drain(SERVER, &down);
         }
-        arrive(&down, CLIENT);
+        if (late_turn || pair.now_ns >= well)
+            arrive(&down, CLIENT);
         drain(CLIENT, &up);
         uint64_t got = pair.n_accepted ? pair.accepted[0]->rx_at : 0;
         if (pair.now_ns - mark >= step) {
             if (r.full_ns == 0 &&
                 (double)(got - at_mark) > 0.9 * up.bytes_per_ns * (double)(pair.now_ns - mark))
-                r.full_ns = pair.now_ns - begin - 300000000;
+                r.full_ns = pair.now_ns - bulk;
             mark = pair.now_ns;
             at_mark = got;
         }
@@ -135,7 +160,8 @@ static struct result run(double rtt_ms, double mbit, double seconds, int stall_m
 static struct result check(double rtt_ms, double mbit, double seconds, int stall_ms, double full_ms,
                            double wait_ms)
 {
-    struct result r = run(rtt_ms, mbit, seconds, stall_ms, false);
+    struct result r =
+        run(&(struct line){.rtt_ms = rtt_ms, .mbit = mbit, .seconds = seconds, .stall_ms = stall_ms});
     printf("%g ms, %g Mbit/s, stalls of %d ms: share %.3f, full after %.0f ms, longest wait %.1f ms, window "
            "%u KiB\n",
            rtt_ms, mbit, stall_ms, r.share, (double)r.full_ns / 1e6, (double)r.longest_ns / 1e6,
@@ -175,7 +201,7 @@ static void a_slow_line_is_not_flooded(void **state)
 static void a_busy_reader_does_not_flood_the_line(void **state)
 {
     (void)state;
-    struct result r = run(1, 1000, 1, 30, false);
+    struct result r = run(&(struct line){.rtt_ms = 1, .mbit = 1000, .seconds = 1, .stall_ms = 30});
     assert_true(r.longest_ns < 25000000);
     assert_true(r.window < 4u << 20);
     check(10, 200, 2, 30, 300, 170);
@@ -185,10 +211,31 @@ static void a_busy_reader_does_not_flood_the_line(void **state)
 static void a_stream_with_others_beside_it_gets_less(void **state)
 {
     (void)state;
-    struct result alone = run(0.1, 1000, 1, 0, false), beside = run(0.1, 1000, 1, 0, true);
+    struct line l = {.rtt_ms = 0.1, .mbit = 1000, .seconds = 1};
+    struct result alone = run(&l);
+    l.beside = true;
+    struct result beside = run(&l);
     assert_true(alone.window > H2_WINDOW_BULK_ALONE && beside.window > H2_WINDOW_BULK);
     assert_true(beside.window < alone.window - H2_WINDOW_BULK_ALONE / 2);
     assert_true(beside.share > FULL);
+}
+
+/*
+ * Connections are made when all others are made, too, and the first answers are late. A window of 3 × rate × that let 10 MB
+ * through, and no later look came back sooner than behind these.
+ */
+static void a_bad_beginning_is_forgotten(void **state)
+{
+    (void)state;
+    struct line l = {.rtt_ms = 1, .mbit = 1000, .seconds = 1, .beside = true};
+    for (l.late = 0; l.late <= 5; l.late++) {
+        struct result r = run(&l);
+        printf("%d late answers: share %.3f, longest wait %.1f ms, window %u KiB\n", l.late, r.share,
+               (double)r.longest_ns / 1e6, r.window >> 10);
+        assert_true(r.longest_ns < 16000000);
+        assert_true(r.window < 2u << 20);
+        assert_true(r.share > FULL);
+    }
 }
 
 int main(void)
@@ -199,6 +246,7 @@ int main(void)
         cmocka_unit_test(a_slow_line_is_not_flooded),
         cmocka_unit_test(a_busy_reader_does_not_flood_the_line),
         cmocka_unit_test(a_stream_with_others_beside_it_gets_less),
+        cmocka_unit_test(a_bad_beginning_is_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
