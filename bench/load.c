@@ -11,7 +11,7 @@
  *     mixed      session 0 moves bulk without end (--bulk up, down, both or none), each other one sends 19 bytes every
  *                --interval milliseconds and gets them back, for --seconds: Gbit/s and round-trip percentiles
  *     idle       opens sessions, sends a keepalive on each every 30 s for --seconds
- *     setup      opens and closes --sessions connections, 64 at a time, each with one round trip
+ *     setup      opens and closes --sessions connections, 64 (--at-once) at a time, each with one round trip
  *     flood      connects --rounds times a second for --seconds from addresses that nobody knows (127.9.0.1 and on), and
  *                counts how many are closed by the other side
  *
@@ -597,7 +597,9 @@ int main(int argc, char **argv)
         print_pids();
         return 0;
     }
-    if (opt.at_once == 0 || opt.at_once > opt.sessions)
+    if (opt.at_once == 0)
+        opt.at_once = mode_is("setup") ? 64 : opt.sessions;
+    if (opt.at_once > opt.sessions)
         opt.at_once = opt.sessions;
     int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
     enter_netns(opt.listen_netns);
@@ -632,7 +634,7 @@ int main(int argc, char **argv)
     if (mode_is("setup")) {
         note_cpu();
         for (unsigned next = 0; n_done < opt.sessions;) {
-            while (next < opt.sessions && n_open < 64)
+            while (next < opt.sessions && n_open < opt.at_once)
                 open_session(&sessions[next++]);
             poll_once(1000);
         }

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import subprocess
@@ -32,8 +33,10 @@ def raise_on_signals():
         signal.signal(number, stop)
 
 
-def _die_with_parent():
+def _begin(core):
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if core is not None:
+        os.sched_setaffinity(0, {core})
 
 
 def _stat(pid):
@@ -62,14 +65,14 @@ def descendants(root):
 
 
 class Child:
-    """A program in a session of its own, its output in `log`."""
+    """A program in a session of its own, its output in `log`. `core`: the only one that it and what it starts may run on."""
 
-    def __init__(self, command, log, env=None):
+    def __init__(self, command, log, env=None, core=None):
         self.command, self.log = [str(c) for c in command], Path(log)
         with open(self.log, "wb") as out:
             self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                                             env={**os.environ, **(env or {})}, start_new_session=True,
-                                            preexec_fn=_die_with_parent)
+                                            preexec_fn=functools.partial(_begin, core))
         self.pid = self.process.pid
 
     def tail(self):

@@ -19,8 +19,10 @@ START_SECONDS = 30
 class Place:
     """
     Where chains run: programs, certificate, and for a long line the namespaces of agent and target. `target_ip` is where targets
-    listen.
+    listen. `agent_core`, `target_core`: where each of them runs; None: where the kernel puts it.
     """
+
+    agent_core = target_core = None
 
     def __init__(self, folder, build, tools, certificate, agent_ns=None, target_ns=None, target_ip="127.0.0.1"):
         self.folder, self.build, self.tools = Path(folder), Path(build), tools
@@ -85,16 +87,16 @@ class Contestant:
         path.write_text(text, encoding="utf-8")
         return path
 
-    def run(self, name, namespace, command, env=None):
-        child = Child(namespace.inside(*command) if namespace else command, self.folder / f"{name}.log", env)
+    def run(self, name, namespace, command, env=None, core=None):
+        child = Child(namespace.inside(*command) if namespace else command, self.folder / f"{name}.log", env, core)
         self.children.append(child)
         return child
 
     def run_target(self, *command):
-        return self.run("target", self.place.target_ns, command)
+        return self.run("target", self.place.target_ns, command, core=self.place.target_core)
 
     def run_agent(self, *command, env=None):
-        return self.run("agent", self.place.agent_ns, command, env)
+        return self.run("agent", self.place.agent_ns, command, env, self.place.agent_core)
 
     @staticmethod
     def wait_until(child, happened):

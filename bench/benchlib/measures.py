@@ -7,6 +7,8 @@ from .children import wait_quiet
 BULK = (("up", 1), ("up", 10), ("up", 100), ("down", 10))
 PATH_SESSIONS = (1, 10, 100)
 PINGERS = 100
+FAIR_SECONDS = 4
+BURST = 512
 
 
 class Effort:
@@ -51,9 +53,18 @@ def _ping(key, at_once):
     return step
 
 
-def _setup(key):
+def _fair(bulk):
+    def step(chain, _effort):
+        got = chain.load("mixed", sessions=PINGERS, bulk=bulk, seconds=FAIR_SECONDS)
+        return {f"fair.{bulk}.p50": got["p50_us"] / 1000, f"fair.{bulk}.p99": got["p99_us"] / 1000,
+                f"fair.{bulk}.gbit_s": got["gbit_s"]}
+
+    return step
+
+
+def _setup(key, at_once=64):
     def step(chain, effort):
-        got = chain.load("setup", sessions=effort.sessions)
+        got = chain.load("setup", sessions=effort.sessions, at_once=at_once)
         figures = {f"setup.{key}": got["per_second"]}
         if chain.agent:
             figures[f"setup.{key}_cpu"] = got["agent_cpu"] / effort.sessions * 1e6
@@ -65,7 +76,9 @@ def _setup(key):
 STEPS = {
     "bulk": [warm] + [_bulk(direction, sessions) for direction, sessions in BULK],
     "ping": [warm, _ping("ping", 1), _ping("crowd", PINGERS)],
-    "setup": [_setup("first"), _setup("again")],  # without warm: the devices are unknown the first time
+    "fair": [warm] + [_fair(bulk) for bulk in ("up", "down", "both")],
+    # Without warm: the devices are unknown the first time.
+    "setup": [_setup("first"), _setup("again"), _setup("burst", BURST)],
 }
 
 # What has the machine for itself: each function makes the chain and returns figures.
