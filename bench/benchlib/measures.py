@@ -62,9 +62,9 @@ def _fair(bulk):
     return step
 
 
-def _setup(key, at_once=64):
+def _setup(key, **more):
     def step(chain, effort):
-        got = chain.load("setup", sessions=effort.sessions, at_once=at_once)
+        got = chain.load("setup", sessions=effort.sessions, **more)
         figures = {f"setup.{key}": got["per_second"]}
         if chain.agent:
             figures[f"setup.{key}_cpu"] = got["agent_cpu"] / effort.sessions * 1e6
@@ -78,7 +78,7 @@ STEPS = {
     "ping": [warm, _ping("ping", 1), _ping("crowd", PINGERS)],
     "fair": [warm] + [_fair(bulk) for bulk in ("up", "down", "both")],
     # Without warm: the devices are unknown the first time.
-    "setup": [_setup("first"), _setup("again"), _setup("burst", BURST)],
+    "setup": [_setup("first"), _setup("again"), _setup("burst", at_once=BURST)],
 }
 
 # What has the machine for itself: each function makes the chain and returns figures.

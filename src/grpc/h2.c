@@ -692,7 +692,7 @@ static void grow_window(struct h2_stream *st, int64_t now_ns)
      * faster path. */
     double rate = ((double)st->last_bytes + st->round_bytes) / (double)(now_ns - st->last_start_ns);
     uint64_t wanted = wanted_window(rate, rtt, h->streams == 1);
-    int64_t since = st->last_start_ns;
+    bool measured = h->ping_asked_ns >= st->last_start_ns;
     st->last_bytes = st->round_bytes;
     st->last_start_ns = st->round_start_ns;
     st->round_bytes = 0;
@@ -700,10 +700,10 @@ static void grow_window(struct h2_stream *st, int64_t now_ns)
     if (wanted <= st->window)
         return;
     /*
-     * What was measured before these bytes came may be older than the quiet that followed it. Now they wait behind each
-     * other, but not for long: the window is still small.
+     * Not by round trips of a bad beginning alone (see FIRST_LOOKS): one has to be measured while these bytes come. It waits
+     * behind them, but not for long, because the window is still small.
      */
-    if (h->ping_asked_ns < since) {
+    if (!measured) {
         look_at_path(h, now_ns);
         return;
     }

@@ -7,7 +7,7 @@
 #include "h2_pair.h"
 
 #define TICK_NS 250000
-/* After this much silence bulk begins … */
+/* After this much silence, in which the round trip has been measured, bulk begins … */
 #define SILENCE_NS 300000000
 /* … or after this much, when the beginning was bad: an answer took so long. */
 #define BREATH_NS 20000000
@@ -115,7 +115,7 @@ static struct result run(const struct line *l)
         }
         if (late_turn)
             h2_end_send(c, 19, false);
-        if (!pouring && pair.now_ns > bulk) { /* the round trip has been measured on a silent line */
+        if (!pouring && pair.now_ns > bulk) {
             pouring = true;
             h2_end_send(c, UINT64_MAX / 2, false);
         }
