@@ -6,7 +6,11 @@ import os
 import random
 import socket
 
-_candidates = itertools.cycle(random.Random(os.getpid()).sample(range(10000, 32000), 20000))
+# Tests that run side by side have ports of their own each: between here and a program's bind() another one could hand out the same.
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_ports = range(10000 + _worker, 32000, _workers)
+_candidates = itertools.cycle(random.Random(os.getpid()).sample(_ports, len(_ports)))
 
 
 def free_port():
