@@ -9,7 +9,8 @@ struct uplink {
     struct grpc_channel_config config;
     uint32_t multi;
     const struct uplink_ops *ops;
-    struct list links;
+    /* Connections with seats left, and those without, which a thousand sessions to come need not look at each. */
+    struct list links, full;
     /* For a target that ends connections as soon as they are up, or takes no call on them: new ones wait. */
     struct backoff backoff;
     int64_t not_before_ms;
@@ -122,9 +123,15 @@ static struct uplink_link *link_new(struct uplink *u)
     return l;
 }
 
-static bool has_room(const struct uplink *u, const struct uplink_link *l)
+static void move(struct uplink_link *l, struct list *to)
 {
-    if (l->draining || l->n_seats >= u->multi)
+    list_remove(&l->node);
+    list_append(to, &l->node);
+}
+
+static bool has_room(const struct uplink_link *l)
+{
+    if (l->draining)
         return false;
     /* `room` counts calls that are open; those that sit here without a call yet need theirs too. */
     uint32_t room = grpc_channel_room(l->channel);
@@ -136,7 +143,7 @@ bool uplink_take(struct uplink *u, struct uplink_seat *seat)
     struct uplink_link *found = NULL;
     LIST_FOREACH (node, &u->links) {
         struct uplink_link *l = LIST_ITEM(node, struct uplink_link, node);
-        if (has_room(u, l)) {
+        if (has_room(l)) {
             found = l;
             break;
         }
@@ -148,19 +155,20 @@ bool uplink_take(struct uplink *u, struct uplink_seat *seat)
     loop_timer_stop(found->idle);
     seat->link = found;
     list_append(&found->seats, &seat->node);
-    found->n_seats++;
+    if (++found->n_seats >= u->multi)
+        move(found, &u->full);
     return uplink_is_up(seat);
 }
 
 void uplink_leave(struct uplink *u, struct uplink_seat *seat)
 {
-    (void)u;
     struct uplink_link *l = seat->link;
     if (!l)
         return;
     list_remove(&seat->node);
     seat->link = NULL;
-    l->n_seats--;
+    if (l->n_seats-- >= u->multi)
+        move(l, &u->links);
     if (l->n_seats > 0)
         return;
     if (l->over)
@@ -187,18 +195,24 @@ struct grpc_call *uplink_call(struct uplink_seat *seat, const char *path, const 
     return seat->link ? grpc_channel_call(seat->link->channel, path, metadata, ops, arg) : NULL;
 }
 
+static void add_stats(struct uplink_stats *s, const struct list *links)
+{
+    LIST_FOREACH (node, (struct list *)(uintptr_t)links) {
+        const struct grpc_channel *ch = LIST_ITEM(node, struct uplink_link, node)->channel;
+        int64_t rtt = grpc_channel_rtt_ns(ch), expiry = grpc_channel_tls_expiry(ch);
+        s->connections[grpc_channel_state(ch)]++;
+        if (rtt > s->rtt_ns)
+            s->rtt_ns = rtt;
+        if (expiry != 0 && (s->tls_expiry == 0 || expiry < s->tls_expiry))
+            s->tls_expiry = expiry;
+    }
+}
+
 struct uplink_stats uplink_stats(const struct uplink *u)
 {
     struct uplink_stats s = {0};
-    LIST_FOREACH (node, (struct list *)(uintptr_t)&u->links) {
-        const struct grpc_channel *ch = LIST_ITEM(node, struct uplink_link, node)->channel;
-        int64_t rtt = grpc_channel_rtt_ns(ch), expiry = grpc_channel_tls_expiry(ch);
-        s.connections[grpc_channel_state(ch)]++;
-        if (rtt > s.rtt_ns)
-            s.rtt_ns = rtt;
-        if (expiry != 0 && (s.tls_expiry == 0 || expiry < s.tls_expiry))
-            s.tls_expiry = expiry;
-    }
+    add_stats(&s, &u->links);
+    add_stats(&s, &u->full);
     return s;
 }
 
@@ -212,14 +226,21 @@ struct uplink *uplink_new(const struct grpc_channel_config *channel, uint32_t mu
     u->multi = multi;
     u->ops = ops;
     list_init(&u->links);
+    list_init(&u->full);
     return u;
+}
+
+static void free_links(struct list *links)
+{
+    while (!list_empty(links))
+        link_free(LIST_ITEM(links->next, struct uplink_link, node));
 }
 
 void uplink_free(struct uplink *u)
 {
     if (!u)
         return;
-    while (!list_empty(&u->links))
-        link_free(LIST_ITEM(u->links.next, struct uplink_link, node));
+    free_links(&u->links);
+    free_links(&u->full);
     free(u);
 }
