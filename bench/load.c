@@ -11,6 +11,7 @@
  *     mixed      session 0 moves bulk without end (--bulk up, down, both or none), each other one sends 19 bytes every
  *                --interval milliseconds and gets them back, for --seconds: Gbit/s and round-trip percentiles
  *     idle       opens sessions, sends a keepalive on each every 30 s for --seconds
+ *     open       opens --sessions connections, 64 at a time, and keeps them; how many a second come up at the far end
  *     setup      opens and closes --sessions connections, 64 (--at-once) at a time, each with one round trip
  *     flood      connects --rounds times a second for --seconds from addresses that nobody knows (127.9.0.1 and on), and
  *                counts how many are closed by the other side
@@ -422,6 +423,59 @@ static void print_pids(void)
     printf("]}\n");
 }
 
+/* Each session closes when its message has come back, and another one takes its place. */
+static void open_and_close(void)
+{
+    for (unsigned next = 0; n_done < opt.sessions;) {
+        while (next < opt.sessions && n_open < opt.at_once)
+            open_session(&sessions[next++]);
+        poll_once(1000);
+    }
+}
+
+/* Returns the seconds from t0 until the last session was up. */
+static double open_all(double t0)
+{
+    for (unsigned next = 0; n_up < opt.sessions;) {
+        while (next < opt.sessions && next - n_up < 64)
+            open_session(&sessions[next++]);
+        poll_once(1000);
+        if (now() - t0 > 120)
+            wrong("sessions do not come up", n_up);
+    }
+    return now() - t0;
+}
+
+/* A message every 30 s on each session, spread over them as with routers: one by one. */
+static void keep_alive(double t0)
+{
+    unsigned turn = 0;
+    for (double due = t0; now() - t0 < opt.seconds; poll_once(1))
+        for (; now() >= due; due += 30.0 / opt.sessions)
+            start_ping(&sessions[turn++ % opt.sessions]);
+}
+
+/* Bulk or messages on the open sessions. */
+static void begin(double t0)
+{
+    for (unsigned i = 0; i < opt.sessions; i++) {
+        struct session *s = &sessions[i];
+        if (mode_is("mixed") && i > 0) {
+            s->ping_due = t0 + opt.interval * i / opt.sessions;
+        } else if (mode_is("mixed")) {
+            if (opt.bulk_up)
+                arm(&s->router, EPOLLIN | EPOLLOUT);
+            if (opt.bulk_down)
+                arm(&s->backend, EPOLLIN | EPOLLOUT);
+        } else if (mode_is("up"))
+            arm(&s->router, EPOLLIN | EPOLLOUT);
+        else if (mode_is("down"))
+            arm(&s->backend, EPOLLIN | EPOLLOUT);
+        else if (i < opt.at_once)
+            ping_next();
+    }
+}
+
 /* Bulk by time. Returns Gbit/s after the warm-up; `rates`: of each second from the start. */
 static double pour_for(double t0, double *rates, unsigned *n_rates)
 {
@@ -518,7 +572,7 @@ static void enter_netns(const char *name)
 static void usage(void)
 {
     fprintf(stderr,
-            "usage: load up|down|mixed|ping|idle|setup|flood --connect HOST:PORT [--listen HOST:PORT] "
+            "usage: load up|down|mixed|ping|idle|open|setup|flood --connect HOST:PORT [--listen HOST:PORT] "
             "[--sessions N] [--bytes N]\n"
             "       [--rounds N] [--at-once N] [--seconds N] [--warmup N] [--interval MS] [--bulk "
             "up|down|both|none] [--pids A,B] [--same-source|--any-source] "
@@ -630,56 +684,23 @@ int main(int argc, char **argv)
     double gbit_s = 0;
 
     note_memory();
+    note_cpu();
     double up_seconds = 0, t0 = now();
-    if (mode_is("setup")) {
-        note_cpu();
-        for (unsigned next = 0; n_done < opt.sessions;) {
-            while (next < opt.sessions && n_open < opt.at_once)
-                open_session(&sessions[next++]);
-            poll_once(1000);
-        }
-    } else {
-        for (unsigned next = 0; n_up < opt.sessions;) {
-            while (next < opt.sessions && next - n_up < 64)
-                open_session(&sessions[next++]);
-            poll_once(1000);
-            if (now() - t0 > 120)
-                wrong("sessions do not come up", n_up);
-        }
-        up_seconds = now() - t0;
+    if (mode_is("setup"))
+        open_and_close();
+    else
+        up_seconds = open_all(t0);
+    if (!mode_is("setup") && !mode_is("open")) {
         note_cpu();
         t0 = now();
-        if (mode_is("idle")) {
-            double next_ping = t0;
-            while (now() - t0 < opt.seconds) {
-                /* Spread over the 30 s, as routers are: one by one. */
-                static unsigned turn;
-                for (; now() >= next_ping; next_ping += 30.0 / opt.sessions)
-                    start_ping(&sessions[turn++ % opt.sessions]);
-                poll_once(1);
-            }
-        } else {
-            for (unsigned i = 0; i < opt.sessions; i++) {
-                struct session *s = &sessions[i];
-                if (mode_is("mixed") && i > 0) {
-                    s->ping_due = t0 + opt.interval * i / opt.sessions;
-                } else if (mode_is("mixed")) {
-                    if (opt.bulk_up)
-                        arm(&s->router, EPOLLIN | EPOLLOUT);
-                    if (opt.bulk_down)
-                        arm(&s->backend, EPOLLIN | EPOLLOUT);
-                } else if (mode_is("up"))
-                    arm(&s->router, EPOLLIN | EPOLLOUT);
-                else if (mode_is("down"))
-                    arm(&s->backend, EPOLLIN | EPOLLOUT);
-                else if (i < opt.at_once)
-                    ping_next();
-            }
-            if (timed)
-                gbit_s = pour_for(t0, rates, &n_rates);
-            while (!timed && n_done < opt.sessions)
-                poll_once(1000);
-        }
+        if (mode_is("idle"))
+            keep_alive(t0);
+        else
+            begin(t0);
+        if (timed)
+            gbit_s = pour_for(t0, rates, &n_rates);
+        while (!timed && !mode_is("idle") && n_done < opt.sessions)
+            poll_once(1000);
     }
     double t = now() - t0;
     printf("{\"mode\":\"%s\",\"sessions\":%u,\"seconds\":%.4f,\"up_seconds\":%.4f", opt.mode, opt.sessions, t,
@@ -693,7 +714,7 @@ int main(int argc, char **argv)
         printf(",\"bytes\":%llu,\"gbit_s\":%.3f",
                (unsigned long long)(opt.bytes / opt.sessions * opt.sessions),
                (double)(opt.bytes / opt.sessions * opt.sessions) * 8 / t / 1e9);
-    if (mode_is("setup"))
+    if (mode_is("setup") || mode_is("open"))
         printf(",\"per_second\":%.0f", opt.sessions / t);
     if (n_rtts > 0) {
         qsort(rtts, n_rtts, sizeof *rtts, by_value);

@@ -7,8 +7,11 @@ from .children import wait_quiet
 BULK = (("up", 1), ("up", 10), ("up", 100), ("down", 10))
 PATH_SESSIONS = (1, 10, 100)
 PINGERS = 100
+PACED_MS = 20
 FAIR_SECONDS = 4
 BURST = 512
+# Opened and kept: few enough for all of it to be over before connections without sessions are closed.
+OPENED = 2000
 
 
 class Effort:
@@ -53,6 +56,14 @@ def _ping(key, at_once):
     return step
 
 
+def _paced(chain, _effort):
+    got = chain.load("mixed", sessions=PINGERS, bulk="none", interval=PACED_MS, seconds=FAIR_SECONDS)
+    figures = {"paced.p50": got["p50_us"], "paced.p99": got["p99_us"]}
+    if chain.agent:
+        figures["paced.cpu"] = got["agent_cpu"] / got["round_trips"] * 1e6
+    return figures
+
+
 def _fair(bulk):
     def step(chain, _effort):
         got = chain.load("mixed", sessions=PINGERS, bulk=bulk, seconds=FAIR_SECONDS)
@@ -62,7 +73,19 @@ def _fair(bulk):
     return step
 
 
-def _setup(key, **more):
+def _open(key):
+    def step(chain, effort):
+        sessions = min(OPENED, effort.sessions)
+        got = chain.load("open", sessions=sessions)
+        figures = {f"setup.{key}": got["per_second"]}
+        if chain.agent:
+            figures[f"setup.{key}_cpu"] = got["agent_cpu"] / sessions * 1e6
+        return figures
+
+    return step
+
+
+def _turnover(key, **more):
     def step(chain, effort):
         got = chain.load("setup", sessions=effort.sessions, **more)
         figures = {f"setup.{key}": got["per_second"]}
@@ -75,10 +98,10 @@ def _setup(key, **more):
 
 STEPS = {
     "bulk": [warm] + [_bulk(direction, sessions) for direction, sessions in BULK],
-    "ping": [warm, _ping("ping", 1), _ping("crowd", PINGERS)],
+    "ping": [warm, _ping("ping", 1), _paced, _ping("crowd", PINGERS)],
     "fair": [warm] + [_fair(bulk) for bulk in ("up", "down", "both")],
-    # Without warm: the devices are unknown the first time.
-    "setup": [_setup("first"), _setup("again"), _setup("burst", at_once=BURST)],
+    # Without warm: the devices are unknown the first time, and there are no connections for them.
+    "setup": [_open("first"), _open("again"), _turnover("turnover"), _turnover("burst", at_once=BURST)],
 }
 
 # What has the machine for itself: each function makes the chain and returns figures.
