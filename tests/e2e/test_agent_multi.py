@@ -25,6 +25,26 @@ def test_sessions_share_connections(workdir, multi, sessions, connections):
                 d.reset()
 
 
+def test_a_seat_that_is_left_is_taken_again(workdir):
+    """A session on a full connection ends: the next one comes there, and is no reason for another connection."""
+    with agent_alone(workdir, multi=2) as (agent, server):
+        devices = {}
+        try:
+            for n in range(4):
+                devices[f"127.0.1.{n + 1}"] = agent.connect(f"127.0.1.{n + 1}")
+            server.wait_data(4)
+            first = server.datas[0]
+            devices.pop(first.value("device-ip")).reset()
+            first.wait_over()
+            agent.wait_sessions(3)
+            devices["127.0.1.9"] = agent.connect("127.0.1.9")
+            server.wait_data(5)
+            assert server.datas[4].peer == first.peer, [c.peer for c in server.datas]
+        finally:
+            for d in devices.values():
+                d.reset()
+
+
 def test_a_full_server_gets_another_connection(workdir):
     """MAX_CONCURRENT_STREAMS below --multi: no session waits for another to end."""
     server = GrpcTarget(options=[("grpc.max_concurrent_streams", 2)])
