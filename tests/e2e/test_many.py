@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A thousand sessions through both programs, opened and closed: all work, none is left, no descriptor either."""
+"""Many sessions through both programs, opened and closed: all work, none is left, no descriptor either. And too many."""
 
 import contextlib
+import os
+import resource
+
+import pytest
 
 from harness.scene import chain
 from harness.tcp_peer import Backend
@@ -100,3 +104,62 @@ def test_a_connection_outlives_its_sessions(workdir, certs):
             assert stays.wait_received(4) == b"last" and first.received == b"first"
         assert not agent.find_log("the target ends a connection, its sessions move to another")
         assert not agent.find_log("Data stream lost, the router's connection stays")
+
+
+@contextlib.contextmanager
+def no_more_descriptors(program):
+    """The program can open no further descriptor. What it has stays open."""
+    before = resource.prlimit(program.pid, resource.RLIMIT_NOFILE)
+    used = {int(fd) for fd in os.listdir(f"/proc/{program.pid}/fd")}
+    lowest_free = min(set(range(len(used) + 1)) - used)
+    resource.prlimit(program.pid, resource.RLIMIT_NOFILE, (lowest_free, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(program.pid, resource.RLIMIT_NOFILE, before)
+
+
+def test_an_agent_without_descriptors(workdir, certs):
+    """A router that comes then is refused, and told why in the log; the sessions that are there go on; later there is room again."""
+    addresses = [f"127.1.0.{n + 1}" for n in range(2)]
+    with Backend() as backend, chain(workdir, certs, farm(addresses), backend=backend.url) as (agent, _target):
+        with agent.connect(addresses[0]) as stays:
+            stays.send(b"before")
+            daemon = backend.accept()
+            assert daemon.wait_received(6) == b"before"
+            with no_more_descriptors(agent):
+                with agent.connect(addresses[1]) as refused:
+                    refused.wait_ended()
+                agent.wait_for_log("out of file descriptors, refusing connections (raise LimitNOFILE or ulimit -n)", level="error")
+                stays.send(b" during")
+                assert daemon.wait_received(13) == b"before during"
+                daemon.send(b"yes")
+                assert stays.wait_received(3) == b"yes"
+            with agent.connect(addresses[1]) as later:
+                later.send(b"later")
+                assert backend.accept().wait_received(5) == b"later"
+            stays.send(b" after")
+            assert daemon.wait_received(19) == b"before during after"
+        assert agent.stop(timeout=10) == 0
+
+
+def test_a_target_without_descriptors(workdir, certs):
+    """No connection to the daemon can be made: that session ends, as with a daemon that is not there; the others go on."""
+    addresses = [f"127.1.0.{n + 1}" for n in range(2)]
+    with Backend() as backend, chain(workdir, certs, farm(addresses), backend=backend.url) as (agent, target):
+        with agent.connect(addresses[0]) as stays:
+            stays.send(b"before")
+            daemon = backend.accept()
+            assert daemon.wait_received(6) == b"before"
+            with no_more_descriptors(target):
+                with agent.connect(addresses[1]) as refused:
+                    refused.wait_ended()
+                target.wait_for_log("cannot connect to the backend, the session ends", level="error", pattern="Too many open files")
+                stays.send(b" during")
+                assert daemon.wait_received(13) == b"before during"
+            with agent.connect(addresses[1]) as later:
+                later.send(b"later")
+                assert backend.accept().wait_received(5) == b"later"
+            stays.send(b" after")
+            assert daemon.wait_received(19) == b"before during after"
+        assert target.stop(timeout=10) == 0
