@@ -9,7 +9,7 @@ struct uplink {
     struct grpc_channel_config config;
     uint32_t multi;
     const struct uplink_ops *ops;
-    /* Connections with seats left, and those without, which a thousand sessions to come need not look at each. */
+    /* Connections with seats left; and full ones, at which a session that comes need not look. */
     struct list links, full;
     /* For a target that ends connections as soon as they are up, or takes no call on them: new ones wait. */
     struct backoff backoff;
