@@ -119,18 +119,23 @@ def no_more_descriptors(program):
         resource.prlimit(program.pid, resource.RLIMIT_NOFILE, before)
 
 
-def test_an_agent_without_descriptors(workdir, certs):
-    """A router that comes then is refused, and told why in the log; the sessions that are there go on; later there is room again."""
+@pytest.mark.parametrize("which, message, pattern", [
+    (0, "out of file descriptors, refusing connections (raise LimitNOFILE or ulimit -n)", None),
+    (1, "cannot connect to the backend, the session ends", "Too many open files"),
+], ids=["agent", "target"])
+def test_no_descriptors_left(workdir, certs, which, message, pattern):
+    """A session that comes then ends at once, and the log says why; those that are there go on; later there is room again."""
     addresses = [f"127.1.0.{n + 1}" for n in range(2)]
-    with Backend() as backend, chain(workdir, certs, farm(addresses), backend=backend.url) as (agent, _target):
+    with Backend() as backend, chain(workdir, certs, farm(addresses), backend=backend.url) as programs:
+        agent, program = programs[0], programs[which]
         with agent.connect(addresses[0]) as stays:
             stays.send(b"before")
             daemon = backend.accept()
             assert daemon.wait_received(6) == b"before"
-            with no_more_descriptors(agent):
+            with no_more_descriptors(program):
                 with agent.connect(addresses[1]) as refused:
                     refused.wait_ended()
-                agent.wait_for_log("out of file descriptors, refusing connections (raise LimitNOFILE or ulimit -n)", level="error")
+                program.wait_for_log(message, level="error", pattern=pattern)
                 stays.send(b" during")
                 assert daemon.wait_received(13) == b"before during"
                 daemon.send(b"yes")
@@ -140,26 +145,4 @@ def test_an_agent_without_descriptors(workdir, certs):
                 assert backend.accept().wait_received(5) == b"later"
             stays.send(b" after")
             assert daemon.wait_received(19) == b"before during after"
-        assert agent.stop(timeout=10) == 0
-
-
-def test_a_target_without_descriptors(workdir, certs):
-    """No connection to the daemon can be made: that session ends, as with a daemon that is not there; the others go on."""
-    addresses = [f"127.1.0.{n + 1}" for n in range(2)]
-    with Backend() as backend, chain(workdir, certs, farm(addresses), backend=backend.url) as (agent, target):
-        with agent.connect(addresses[0]) as stays:
-            stays.send(b"before")
-            daemon = backend.accept()
-            assert daemon.wait_received(6) == b"before"
-            with no_more_descriptors(target):
-                with agent.connect(addresses[1]) as refused:
-                    refused.wait_ended()
-                target.wait_for_log("cannot connect to the backend, the session ends", level="error", pattern="Too many open files")
-                stays.send(b" during")
-                assert daemon.wait_received(13) == b"before during"
-            with agent.connect(addresses[1]) as later:
-                later.send(b"later")
-                assert backend.accept().wait_received(5) == b"later"
-            stays.send(b" after")
-            assert daemon.wait_received(19) == b"before during after"
-        assert target.stop(timeout=10) == 0
+        assert program.stop(timeout=10) == 0
