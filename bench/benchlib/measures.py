@@ -8,6 +8,7 @@ BULK = (("up", 1), ("up", 10), ("up", 100), ("down", 10))
 PATH_SESSIONS = (1, 10, 100)
 PINGERS = 100
 PACED_MS = 20
+PACED_SECONDS = 4
 FAIR_SECONDS = 4
 BURST = 512
 # Opened and kept: few enough for all of it to be over before connections without sessions are closed.
@@ -45,23 +46,16 @@ def _bulk(direction, sessions):
     return step
 
 
-def _ping(key, at_once):
+def _trips(key, mode, **options):
     def step(chain, effort):
-        got = chain.load("ping", sessions=PINGERS, rounds=max(1, effort.trips // PINGERS), at_once=at_once)
+        rounds = max(1, effort.trips // PINGERS)  # of pings; the others go by time
+        got = chain.load(mode, sessions=PINGERS, rounds=rounds, **options)
         figures = {f"{key}.p50": got["p50_us"], f"{key}.p99": got["p99_us"]}
         if chain.agent:
             figures[f"{key}.cpu"] = got["agent_cpu"] / got["round_trips"] * 1e6
         return figures
 
     return step
-
-
-def _paced(chain, _effort):
-    got = chain.load("mixed", sessions=PINGERS, bulk="none", interval=PACED_MS, seconds=FAIR_SECONDS)
-    figures = {"paced.p50": got["p50_us"], "paced.p99": got["p99_us"]}
-    if chain.agent:
-        figures["paced.cpu"] = got["agent_cpu"] / got["round_trips"] * 1e6
-    return figures
 
 
 def _fair(bulk):
@@ -73,10 +67,10 @@ def _fair(bulk):
     return step
 
 
-def _open(key):
+def _setup(key, mode, most=None, **options):
     def step(chain, effort):
-        sessions = min(OPENED, effort.sessions)
-        got = chain.load("open", sessions=sessions)
+        sessions = min(most or effort.sessions, effort.sessions)
+        got = chain.load(mode, sessions=sessions, **options)
         figures = {f"setup.{key}": got["per_second"]}
         if chain.agent:
             figures[f"setup.{key}_cpu"] = got["agent_cpu"] / sessions * 1e6
@@ -85,23 +79,15 @@ def _open(key):
     return step
 
 
-def _turnover(key, **more):
-    def step(chain, effort):
-        got = chain.load("setup", sessions=effort.sessions, **more)
-        figures = {f"setup.{key}": got["per_second"]}
-        if chain.agent:
-            figures[f"setup.{key}_cpu"] = got["agent_cpu"] / effort.sessions * 1e6
-        return figures
-
-    return step
-
-
 STEPS = {
     "bulk": [warm] + [_bulk(direction, sessions) for direction, sessions in BULK],
-    "ping": [warm, _ping("ping", 1), _paced, _ping("crowd", PINGERS)],
+    "ping": [warm, _trips("ping", "ping", at_once=1),
+             _trips("paced", "mixed", bulk="none", interval=PACED_MS, seconds=PACED_SECONDS),
+             _trips("crowd", "ping", at_once=PINGERS)],
     "fair": [warm] + [_fair(bulk) for bulk in ("up", "down", "both")],
     # Without warm: the devices are unknown the first time, and there are no connections for them.
-    "setup": [_open("first"), _open("again"), _turnover("turnover"), _turnover("burst", at_once=BURST)],
+    "setup": [_setup("first", "open", OPENED), _setup("again", "open", OPENED), _setup("turnover", "setup"),
+              _setup("burst", "setup", at_once=BURST)],
 }
 
 # What has the machine for itself: each function makes the chain and returns figures.
