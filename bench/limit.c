@@ -1,9 +1,9 @@
 /*
  * What a relay's agent cannot go below: bytes come from one TCP connection, are encrypted as TLS 1.3 records (AES-256-GCM, 16
  * KiB each) and leave on another one, or the other way round. One recv, one pass of the cipher, one send for each piece of 64
- * KiB; no HTTP/2, no event loop, no other sessions.
+ * KiB; no HTTP/2, no event loop, no other sessions. The cipher is the one that the programs use (net/gcm), or OpenSSL's own.
  *
- *     limit encrypt|decrypt [--bytes N]
+ *     limit encrypt|decrypt [--bytes N] [--openssl]
  *
  * Three processes on loopback: a source, the relay, a sink that verifies every byte. Prints one line of JSON; cpu_s_per_gb is
  * the relay's own CPU time for 10^9 plain bytes.
@@ -24,6 +24,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "net/gcm.h"
+
 #define RECORD  16384u
 #define HEADER  5u
 #define TRAILER (1u + 16u) /* content type, tag */
@@ -34,6 +36,8 @@
 static const uint8_t key[32] =
     "the same key at both ends, as is"; /* no secret: it never leaves this machine */
 static uint8_t pattern[PATTERN];
+
+static bool openssls_own;
 
 struct cipher {
     EVP_CIPHER_CTX *ctx;
@@ -48,9 +52,11 @@ static void die(const char *what)
 
 static void start(struct cipher *c, bool encrypt)
 {
+    EVP_CIPHER *aes = EVP_CIPHER_fetch(NULL, "AES-256-GCM", openssls_own ? NULL : gcm_properties());
     c->ctx = EVP_CIPHER_CTX_new();
-    if (!c->ctx || EVP_CipherInit_ex(c->ctx, EVP_aes_256_gcm(), NULL, key, NULL, encrypt) != 1)
+    if (!c->ctx || EVP_CipherInit_ex(c->ctx, aes, NULL, key, NULL, encrypt) != 1)
         die("AES-256-GCM");
+    EVP_CIPHER_free(aes);
 }
 
 /* The nonce of RFC 8446: a number that counts records. The header is what the tag covers besides. */
@@ -211,9 +217,13 @@ static pid_t child(void)
 int main(int argc, char **argv)
 {
     uint64_t bytes = 2000000000;
+    if (argc > 2 && strcmp(argv[argc - 1], "--openssl") == 0) {
+        openssls_own = true;
+        argc--;
+    }
     if ((argc != 2 && argc != 4) || (strcmp(argv[1], "encrypt") != 0 && strcmp(argv[1], "decrypt") != 0) ||
         (argc == 4 && (strcmp(argv[2], "--bytes") != 0 || (bytes = strtoull(argv[3], NULL, 10)) == 0))) {
-        fprintf(stderr, "usage: limit encrypt|decrypt [--bytes N]\n");
+        fprintf(stderr, "usage: limit encrypt|decrypt [--bytes N] [--openssl]\n");
         return 2;
     }
     bool encrypting = strcmp(argv[1], "encrypt") == 0;

@@ -9,6 +9,8 @@ PACKAGES_BUILD=(
     libcurl4-openssl-dev libjansson-dev libmicrohttpd-dev libnghttp2-dev libpcap-dev libprotobuf-c-dev libsqlite3-dev libssl-dev
     libuv1-dev
 )
+# Faster AES-GCM, see src/net/gcm.h; there for one kind of processor only.
+case $(uname -m) in x86_64) PACKAGES_BUILD+=(libipsec-mb-dev) ;; esac
 # To show them at work.
 PACKAGES_DEMO=(bird2 curl iproute2 jq openssl procps)
 # To test them: the second compiler, its sanitizers and valgrind, the test runners, the BGP daemons and web proxies they play against.

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/gcm.h"
+
 /*
  * One recv() brings four full records of TLS 1.3 (RFC 8446 section 5.2: 5 bytes of header, the type's byte and a tag of 16 come
  * on top) and nothing of a fifth, which OpenSSL would have to move to its buffer's front and to complete with a
@@ -60,7 +62,7 @@ static struct tls_ctx *ctx_new(bool server)
         return NULL;
     ERR_clear_error();
     ctx->server = server;
-    ctx->ssl = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
+    ctx->ssl = SSL_CTX_new_ex(NULL, gcm_properties(), server ? TLS_server_method() : TLS_client_method());
     if (!ctx->ssl) {
         free(ctx);
         return NULL;
