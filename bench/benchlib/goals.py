@@ -74,6 +74,9 @@ ROWS = (
 )
 
 
+NO_PEERS = ("kbgp", "kbgp-openssl", "direct")
+
+
 class Result:
     """A row with this run's values: {contestant: [one a round]}."""
 
@@ -82,7 +85,7 @@ class Result:
         self.medians = {name: median(v) for name, v in values.items() if v}
         self.values = values
         self.limit = median(limits[row.limit]) if row.limit and limits.get(row.limit) else None
-        self.peers = {n: m for n, m in self.medians.items() if n not in ("kbgp", "direct")}
+        self.peers = {n: m for n, m in self.medians.items() if n not in NO_PEERS}
         self.best = self._strongest(self.peers)
         self.haproxy = self._strongest(n for n in HAPROXY if n in self.peers)
 

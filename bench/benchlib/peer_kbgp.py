@@ -30,6 +30,7 @@ def inventory(place, routers):
 class Kbgp(Contestant):
     name, title = "kbgp", "kbgp"
     token = None  # of `inventory`
+    variant = "."  # where in the build its programs are
 
     def __init__(self, place):
         super().__init__(place)
@@ -49,7 +50,7 @@ class Kbgp(Contestant):
 
     def start_target(self):
         child = self.run_target(
-            self.place.build / "kbgp-target", "serve", "--db", self.place.folder / "inventory.db", "--listen",
+            self.program(self.place, "kbgp-target"), "serve", "--db", self.place.folder / "inventory.db", "--listen",
             f"{self.place.target_ip}:{self.target_port}", "--tls-cert", self.place.cert, "--tls-key", self.place.key,
             "--metrics-port", self.target_pages, "--backend", f"tcp://127.0.0.1:{self.backend_port}", "--log-level", "warn")
         self.wait_listening(child, self.target_port)
@@ -57,12 +58,24 @@ class Kbgp(Contestant):
 
     def start_agent(self):
         child = self.run_agent(
-            self.place.build / "kbgp", "--email", EMAIL, "--target", f"{self.place.target_ip}:{self.target_port}", "--ca-file",
+            self.program(self.place, "kbgp"), "--email", EMAIL, "--target", f"{self.place.target_ip}:{self.target_port}", "--ca-file",
             self.place.cert, "--listen", f"127.0.0.1:{self.router_port}", "--metrics-port", self.agent_pages, "--log-level",
             "warn", "--disable-log-export", env={"KENTIK_API_TOKEN": self.token, "NO_PROXY": "*"})
         self.wait_until(child, lambda: '"Connected":true' in self._page(self.place.agent_ns, self.agent_pages, "/admin/status"))
         return child
 
     @classmethod
+    def program(cls, place, name):
+        return place.build / cls.variant / name
+
+    @classmethod
     def programs(cls, place):
-        return [place.build / "kbgp"]
+        return [cls.program(place, "kbgp")]
+
+
+class KbgpOpenssl(Kbgp):
+    """Built without IPsec-MB: what kbgp is where OpenSSL's AES-GCM is used, as the others use it. No peer of kbgp."""
+
+    name, title = "kbgp-openssl", "kbgp, OpenSSL's AES"
+    variant = "openssl"
+    options = ("-Dipsec_mb=disabled",)
